@@ -1,0 +1,88 @@
+"""Files between stages: whole or absent, digested, the same bytes for the same content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from etl.errors import ContractError
+
+
+@contextmanager
+def whole_or_absent(path: Path) -> Iterator[Path]:
+    """Lend a path beside `path`; it becomes `path` only if the block ends without an error.
+
+    Works for a file and for a folder that the block creates. Beside, since a rename is atomic only
+    within one file system. An existing file is replaced, an existing folder removed first. What a failed
+    block wrote is removed; what a killed one wrote is removed by the next.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    remove(unfinished)
+    try:
+        yield unfinished
+    except BaseException:
+        remove(unfinished)
+        raise
+    if path.is_dir():
+        old = path.with_name(f".{path.name}.old")
+        remove(old)
+        path.rename(old)
+        unfinished.rename(path)
+        remove(old)
+    else:
+        unfinished.replace(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder tree, or nothing where nothing is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def sha256(data: bytes) -> str:
+    """Return the digest under which artefacts name each other."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the digest of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_files(paths: list[Path]) -> str:
+    """Return one digest over several files' names and bytes, in the order of their names."""
+    lines = [f"{path.name} {sha256_file(path)}\n" for path in sorted(paths, key=lambda p: p.name)]
+    return sha256("".join(lines).encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write sorted, indented JSON, flushed to disk: what ends a stage must not be lost after its data."""
+    with path.open("w", encoding="utf-8") as file:
+        json.dump(content, file, indent=2, sort_keys=True, ensure_ascii=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_json(path: Path, made_by: str) -> Any:
+    """Read an artefact's JSON.
+
+    Raises:
+        ContractError: it is absent or no JSON; the message names the command that makes it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ContractError(f"{path} is missing: the folder is unfinished or not the output of `{made_by}`") from None
+    except ValueError:
+        raise ContractError(f"{path} is not JSON; make it again with `{made_by}`") from None

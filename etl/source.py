@@ -1,0 +1,189 @@
+"""Read a MIMIC-IV folder into typed tables, or say in one line everything that is wrong with it.
+
+Only the columns the cohort needs are read, so releases that rename or add others (2.2, 3.1) read alike.
+Codes are read as text: guessed types would turn ICD-9 code 0389 into 389.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import duckdb
+
+from etl.errors import SourceDataError
+
+TABLES: dict[str, dict[str, str]] = {
+    "patients": {"subject_id": "BIGINT", "gender": "VARCHAR", "anchor_age": "INTEGER", "anchor_year": "INTEGER"},
+    "admissions": {
+        "subject_id": "BIGINT",
+        "hadm_id": "BIGINT",
+        "admittime": "TIMESTAMP",
+        "dischtime": "TIMESTAMP",
+        "admission_type": "VARCHAR",
+        "race": "VARCHAR",
+    },
+    "diagnoses_icd": {"hadm_id": "BIGINT", "seq_num": "INTEGER", "icd_code": "VARCHAR", "icd_version": "INTEGER"},
+    "d_icd_diagnoses": {"icd_code": "VARCHAR", "icd_version": "INTEGER", "long_title": "VARCHAR"},
+    "prescriptions": {
+        "hadm_id": "BIGINT",
+        "starttime": "TIMESTAMP",
+        "drug_type": "VARCHAR",
+        "drug": "VARCHAR",
+    },
+    "omr": {
+        "subject_id": "BIGINT",
+        "chartdate": "DATE",
+        "seq_num": "INTEGER",
+        "result_name": "VARCHAR",
+        "result_value": "VARCHAR",
+    },
+}
+"""The tables of `hosp/` and the columns read, with their types."""
+
+_SUFFIXES = (".csv.gz", ".csv", ".parquet")
+
+_KEYS = {
+    "patients": ("subject_id",),
+    "admissions": ("hadm_id",),
+    "d_icd_diagnoses": ("icd_code", "icd_version"),
+}
+"""Keys the joins rely on: a repeated one would multiply admissions without a word."""
+
+
+def find_files(mimic: Path) -> dict[str, Path]:
+    """Find each needed table's file in `mimic/hosp`, or in `mimic` itself.
+
+    Raises:
+        SourceDataError: no such folder, or tables missing; all of them are named.
+    """
+    folder = mimic / "hosp" if (mimic / "hosp").is_dir() else mimic
+    if not folder.is_dir():
+        raise SourceDataError(f"{mimic} is not a folder; point --mimic at the folder that holds hosp/")
+    found = {
+        table: path
+        for table in TABLES
+        for path in (folder / f"{table}{suffix}" for suffix in reversed(_SUFFIXES))
+        if path.is_file()
+    }
+    missing = [table for table in TABLES if table not in found]
+    if missing:
+        names = ", ".join(f"{table}{{{','.join(_SUFFIXES)}}}" for table in missing)
+        raise SourceDataError(f"{folder} lacks {names}; point --mimic at the folder that holds hosp/")
+    return found
+
+
+def load(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> dict[str, int]:
+    """Load the files as tables of schema `raw`, and check what every later join relies on.
+
+    Args:
+        con: an open database without a schema `raw`.
+        files: as `find_files` returns them.
+
+    Returns:
+        Rows read per table.
+
+    Raises:
+        SourceDataError: columns are missing, a value is not of its type, a gz file ends early, a text is not
+            UTF-8, a table is empty, a key repeats, or an ICD version is unknown. No value is quoted.
+    """
+    _check_columns(con, files)
+    con.execute("CREATE SCHEMA raw").fetchall()
+    for table, path in files.items():
+        columns = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in TABLES[table].items())
+        try:
+            con.execute(f"CREATE TABLE raw.{table} AS SELECT {columns} FROM {_scan(table, path)}").fetchall()
+        except duckdb.Error as error:
+            raise SourceDataError(f"{path}: {_explain(str(error))}") from None
+    problems = _empty_tables(con, files) or _broken_keys(con, files) + _unknown_versions(con, files)
+    if problems:
+        raise SourceDataError("; ".join(problems))
+    return {table: _one(con, f"SELECT count(*) FROM raw.{table}") for table in files}
+
+
+def _scan(table: str, path: Path) -> str:
+    """Return the FROM clause that reads one file with the declared types."""
+    quoted = str(path).replace("'", "''")
+    if path.suffix == ".parquet":
+        return f"read_parquet('{quoted}')"
+    types = ", ".join(f"'{name}': '{kind}'" for name, kind in TABLES[table].items())
+    # All other columns are text too, so that a guess about a column nobody reads cannot stop a load.
+    return (
+        f"read_csv('{quoted}', header = true, delim = ',', quote = '\"', escape = '\"', "
+        f"all_varchar = true, types = {{{types}}})"
+    )
+
+
+def _check_columns(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> None:
+    problems = []
+    for table, path in files.items():
+        quoted = str(path).replace("'", "''")
+        scan = (
+            f"read_parquet('{quoted}')"
+            if path.suffix == ".parquet"
+            else f"read_csv('{quoted}', header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true)"
+        )
+        try:
+            have = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()]
+        except duckdb.Error as error:
+            problems.append(f"{path}: {_explain(str(error))}")
+            continue
+        missing = [name for name in TABLES[table] if name not in have]
+        if missing:
+            problems.append(f"{path} lacks column {', '.join(missing)}")
+    if problems:
+        raise SourceDataError("; ".join(problems) + "; wanted are MIMIC-IV 2.2 or 3.1 hosp tables")
+
+
+def _explain(message: str) -> str:
+    """Turn DuckDB's error, which quotes the row, into one clause without any value."""
+    line = re.search(r"CSV Error on Line: (\d+)", message)
+    where = f"line {line[1]}" if line else "some row"
+    if "GZIP" in message or "gzip" in message:
+        return "the gz file is truncated or damaged; copy it again"
+    if "not utf-8" in message.lower() or "invalid unicode" in message.lower():
+        return f"{where} is not UTF-8; convert the file to UTF-8"
+    bad = re.search(r'converting column "(\w+)".*?to \'(\w+)', message, re.DOTALL)
+    if bad:
+        return f"{where}: column {bad[1]} holds a value that is no {bad[2]}; restore the file"
+    bad = re.search(r"Could not convert string .* to '?(\w+)'?", message)
+    if bad:
+        return f"{where} holds a value that is no {bad[1]}; restore the file"
+    if "Parquet" in message or "parquet" in message:
+        return "not a readable Parquet file; copy it again"
+    return f"{where} cannot be read as comma-separated text with the header's number of columns; restore the file"
+
+
+def _empty_tables(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> list[str]:
+    empty = [table for table in files if _one(con, f"SELECT count(*) FROM (FROM raw.{table} LIMIT 1)") == 0]
+    return [f"{files[table]} has no rows; copy it again" for table in empty]
+
+
+def _broken_keys(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> list[str]:
+    problems = []
+    for table, key in _KEYS.items():
+        columns = ", ".join(key)
+        repeated = _one(
+            con, f"SELECT count(*) FROM (SELECT 1 FROM raw.{table} GROUP BY {columns} HAVING count(*) > 1)"
+        )
+        missing = _one(con, f"SELECT count(*) FROM raw.{table} WHERE {' OR '.join(f'{c} IS NULL' for c in key)}")
+        if repeated:
+            problems.append(f"{files[table]}: {repeated} values of {columns} stand in more than one row, wanted one each")
+        if missing:
+            problems.append(f"{files[table]}: {missing} rows without {columns}")
+    return problems
+
+
+def _unknown_versions(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> list[str]:
+    problems = []
+    for table in ("diagnoses_icd", "d_icd_diagnoses"):
+        rows = con.execute(
+            f"SELECT coalesce(CAST(icd_version AS VARCHAR), 'none'), count(*) FROM raw.{table} "
+            "WHERE icd_version IS NULL OR icd_version NOT IN (9, 10) GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+        problems += [f"{files[table]}: icd_version {version} in {count} rows, wanted 9 or 10" for version, count in rows]
+    return problems
+
+
+def _one(con: duckdb.DuckDBPyConnection, query: str) -> int:
+    return con.execute(query).fetchall()[0][0]

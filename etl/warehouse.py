@@ -1,0 +1,113 @@
+"""Run the SQL of `sql/` in the order its queries need, and hold each table to its header.
+
+A file is one SELECT under a header of one-line fields: `Grain`, `Key`, `Inputs`, `Known`, `Source`. The order
+comes from DuckDB's own parser; a header that names other inputs than the query reads stops the run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from importlib.resources import files
+from typing import Any
+
+import duckdb
+
+from etl.errors import ContractError
+
+_FIELDS = ("Grain", "Key", "Inputs", "Known", "Source")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One SQL file: the table it makes, its contract and its query."""
+
+    table: str
+    key: tuple[str, ...]
+    inputs: frozenset[str]
+    query: str
+
+
+def read_models() -> list[Model]:
+    """Read every file of the package `sql`, sorted by name."""
+    sources = {f.name.removesuffix(".sql"): f.read_text("utf-8") for f in files("sql").iterdir() if f.name.endswith(".sql")}
+    return [parse_model(table, text) for table, text in sorted(sources.items())]
+
+
+def parse_model(table: str, text: str) -> Model:
+    """Read one file's header and query.
+
+    Raises:
+        ContractError: a field of the header is missing; all missing ones are named.
+    """
+    header = dict(re.findall(r"^-- (\w+):\s+(.+)$", text, re.MULTILINE))
+    missing = [field for field in _FIELDS if field not in header]
+    if missing:
+        raise ContractError(f"sql/{table}.sql: the header lacks {', '.join(missing)}")
+    split = lambda field: tuple(part.strip() for part in header[field].split(","))  # noqa: E731
+    return Model(table, split("Key"), frozenset(split("Inputs")), text)
+
+
+def tables_read(con: duckdb.DuckDBPyConnection, query: str) -> frozenset[str]:
+    """Return the tables a query reads, CTEs excluded, as DuckDB's parser sees them; nothing is bound."""
+    tree = json.loads(con.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0])
+    if tree["error"]:
+        raise ContractError(f"a query does not parse: {tree['error_message']}")
+    named = {entry["key"] for node in _walk(tree) for entry in node.get("cte_map", {}).get("map", [])}
+    read = {
+        ".".join(filter(None, (node["schema_name"], node["table_name"])))
+        for node in _walk(tree)
+        if node.get("type") == "BASE_TABLE"
+    }
+    return frozenset(read - named)
+
+
+def _walk(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+        tree = list(tree.values())
+    if isinstance(tree, list):
+        for branch in tree:
+            yield from _walk(branch)
+
+
+def run_models(
+    con: duckdb.DuckDBPyConnection, models: list[Model], on_table: Callable[[str], None] = lambda table: None
+) -> None:
+    """Build every model as a table of `con`, inputs first, and check each key.
+
+    Args:
+        con: holds the schemas `raw` and `seed`, the table `settings` and the function `normalise_drug`.
+        models: in any order.
+        on_table: told each table's name before it is built.
+
+    Raises:
+        ContractError: a header names other inputs than its query, or a key is null or not unique.
+    """
+    by_table = {model.table: model for model in models}
+    for model in models:
+        read = tables_read(con, model.query)
+        if read != model.inputs:
+            raise ContractError(
+                f"sql/{model.table}.sql: Inputs says {', '.join(sorted(model.inputs))}; "
+                f"the query reads {', '.join(sorted(read))}"
+            )
+    graph = {model.table: model.inputs & by_table.keys() for model in models}
+    for table in TopologicalSorter(graph).static_order():
+        on_table(table)
+        con.execute(f"CREATE TABLE {table} AS {by_table[table].query}").fetchall()
+        _check_key(con, by_table[table])
+
+
+def _check_key(con: duckdb.DuckDBPyConnection, model: Model) -> None:
+    # Column by column: a row of nulls as a whole IS NULL is false for (NULL, NULL).
+    nulls = " OR ".join(f"{column} IS NULL" for column in model.key)
+    key = ", ".join(model.key)
+    null_rows, repeats = con.execute(
+        f"SELECT count(*) FILTER (WHERE {nulls}), count(*) - count(DISTINCT ({key})) FROM {model.table}"
+    ).fetchall()[0]
+    if null_rows or repeats:
+        raise ContractError(f"sql/{model.table}.sql: key {key} has {null_rows} null and {repeats} repeated rows")

@@ -1,0 +1,1 @@
+"""Score the served recommender against what was prescribed."""

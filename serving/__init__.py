@@ -1,0 +1,1 @@
+"""The recommender, and the service that answers with it."""

@@ -1,0 +1,1 @@
+"""The tables of the cohort, one SELECT a file; `etl.warehouse` runs them."""
