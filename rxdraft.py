@@ -1,0 +1,55 @@
+"""The command `rxdraft`: the subcommands of the four packages, in the order the data flow."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+import etl.commands
+import evaluation.commands
+import serving.commands
+import training.commands
+from etl.errors import RxdraftError
+
+app = typer.Typer(
+    name="rxdraft",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Draft prescription lists from MIMIC-IV admissions. No clinical use without review.",
+)
+for command in (
+    etl.commands.synth,
+    etl.commands.etl,
+    training.commands.train,
+    serving.commands.recommend,
+    serving.commands.serve,
+    evaluation.commands.evaluate,
+):
+    app.command()(command)
+
+
+@app.callback()
+def _set_up(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step to stderr.")] = False,
+) -> None:
+    """Set up logging, once."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for package in ("etl", "training", "serving", "evaluation"):
+        logging.getLogger(package).setLevel(logging.INFO if verbose else logging.WARNING)
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line on stderr and exit status 2."""
+    try:
+        app()
+    except RxdraftError as error:
+        print(f"rxdraft: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

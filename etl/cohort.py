@@ -102,7 +102,9 @@ def read_cohort(run: Path) -> dict[str, Any]:
     """
     cohort = artefacts.read_json(run / "cohort.json", "rxdraft etl")
     if cohort.get("format") != FORMAT:
-        raise ContractError(f"{run} has layout {cohort.get('format')}, wanted {FORMAT}; make it again with `rxdraft etl`")
+        raise ContractError(
+            f"{run} has layout {cohort.get('format')}, wanted {FORMAT}; make it again with `rxdraft etl`"
+        )
     gone = [name for name in cohort["outputs"] if not (run / name).is_file()]
     if gone:
         raise ContractError(f"{run} lacks {', '.join(gone)}; make it again with `rxdraft etl --overwrite`")
@@ -251,7 +253,8 @@ def _whole(out: Path, origin: dict[str, Any]) -> dict[str, Any]:
     other = [name for name in origin if cohort.get(name) != origin[name]]
     if other:
         raise ContractError(
-            f"{out} holds a cohort that differs in {', '.join(other)}; choose another --out, or replace it with --overwrite"
+            f"{out} holds a cohort that differs in {', '.join(other)}; "
+            "choose another --out, or replace it with --overwrite"
         )
     log.info("cohort is whole, nothing to do")
     return cohort

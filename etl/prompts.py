@@ -55,7 +55,9 @@ def render_prompt(admission: Admission) -> list[Message]:
         _DIAGNOSES,
         *(_BULLET + _diagnosis(diagnosis) for diagnosis in admission.diagnoses),
     ]
-    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": "\n".join(lines)}]
+    # A text field must not be able to end the turn: the tokenizer would read a special token's spelling as one.
+    content = "\n".join(lines).replace("<|", "< |")
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
 
 
 def render_answer(drugs: Sequence[str]) -> str:

@@ -163,12 +163,12 @@ def _broken_keys(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> list
     problems = []
     for table, key in _KEYS.items():
         columns = ", ".join(key)
-        repeated = _one(
-            con, f"SELECT count(*) FROM (SELECT 1 FROM raw.{table} GROUP BY {columns} HAVING count(*) > 1)"
-        )
+        repeated = _one(con, f"SELECT count(*) FROM (SELECT 1 FROM raw.{table} GROUP BY {columns} HAVING count(*) > 1)")
         missing = _one(con, f"SELECT count(*) FROM raw.{table} WHERE {' OR '.join(f'{c} IS NULL' for c in key)}")
         if repeated:
-            problems.append(f"{files[table]}: {repeated} values of {columns} stand in more than one row, wanted one each")
+            problems.append(
+                f"{files[table]}: {repeated} values of {columns} stand in more than one row, wanted one each"
+            )
         if missing:
             problems.append(f"{files[table]}: {missing} rows without {columns}")
     return problems
@@ -181,7 +181,9 @@ def _unknown_versions(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) ->
             f"SELECT coalesce(CAST(icd_version AS VARCHAR), 'none'), count(*) FROM raw.{table} "
             "WHERE icd_version IS NULL OR icd_version NOT IN (9, 10) GROUP BY 1 ORDER BY 1"
         ).fetchall()
-        problems += [f"{files[table]}: icd_version {version} in {count} rows, wanted 9 or 10" for version, count in rows]
+        problems += [
+            f"{files[table]}: icd_version {version} in {count} rows, wanted 9 or 10" for version, count in rows
+        ]
     return problems
 
 

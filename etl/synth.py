@@ -239,8 +239,10 @@ def _write_patient(
         observed_only = draw.random() < 0.06
         kind = "EU OBSERVATION" if observed_only else draw.choice(_ADMISSION_TYPES)
         tables["admissions"].writerow(
-            (subject_id, hadm_id, admitted, discharged.replace(microsecond=0), "", kind, "", "EMERGENCY ROOM", "HOME")
-            + ("Other", "ENGLISH", "", race, "", "", 0)
+            (
+                *(subject_id, hadm_id, admitted, discharged.replace(microsecond=0), "", kind, ""),
+                *("EMERGENCY ROOM", "HOME", "Other", "ENGLISH", "", race, "", "", 0),
+            )
         )
         _write_diagnoses(draw, stay, subject_id, hadm_id, 9 if real_year + number < 2016 else 10, tables)
         if measured:

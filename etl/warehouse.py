@@ -33,7 +33,9 @@ class Model:
 
 def read_models() -> list[Model]:
     """Read every file of the package `sql`, sorted by name."""
-    sources = {f.name.removesuffix(".sql"): f.read_text("utf-8") for f in files("sql").iterdir() if f.name.endswith(".sql")}
+    sources = {
+        f.name.removesuffix(".sql"): f.read_text("utf-8") for f in files("sql").iterdir() if f.name.endswith(".sql")
+    }
     return [parse_model(table, text) for table, text in sorted(sources.items())]
 
 

@@ -1,0 +1,68 @@
+"""Progress on a terminal: what runs, how far it is. Quiet where nobody watches, but for one line a task."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+Told = Callable[[int, int, float | None], None]
+"""Is told how far a task is: done, of how many, and its loss, if it has one."""
+
+
+def _console() -> Console:
+    return Console(file=sys.stderr)
+
+
+@contextmanager
+def bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show one bar; lend a function that is told how much is done."""
+    with bars() as add:
+        told = add(title)
+        yield lambda done: told(done, total or done, None)
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str], Told]]:
+    """Show bars one under another; lend a function that begins one and returns who is told of its steps."""
+    console = _console()
+    began = time.perf_counter()
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        titles: list[str] = []
+
+        def add(title: str) -> Told:
+            titles.append(title)
+            task = progress.add_task(title, total=None, note="")
+
+            def told(done: int, total: int, loss: float | None = None) -> None:
+                note = "" if not loss else f"loss {loss:.3f}"
+                progress.update(task, completed=done, total=total, note=note)
+
+            return told
+
+        yield add
+    if not console.is_terminal:
+        console.print(f"{', '.join(titles)}: {time.perf_counter() - began:.1f} s", highlight=False)
+
+
+@contextmanager
+def stages(title: str) -> Iterator[Callable[[str], None]]:
+    """Show the stage that runs; lend a function that is told each stage's name."""
+    console = _console()
+    began = time.perf_counter()
+    with console.status(title) as status:
+        yield lambda stage: status.update(f"{title}: {stage}")
+    console.print(f"{title}: {time.perf_counter() - began:.1f} s", highlight=False)

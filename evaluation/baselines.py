@@ -1,0 +1,55 @@
+"""Rows that need no model, at the model's own list length, and the oracle of a synthetic hospital."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def popularity(formulary: Sequence[str], length: int) -> list[str]:
+    """Return the `length` commonest drugs of the training admissions, the same for everybody."""
+    return list(formulary[:length])
+
+
+def previous_admission(previous: Sequence[str] | None, formulary: Sequence[str], length: int) -> list[str]:
+    """Return the previous admission's drugs, commonest first, cut or filled with the commonest to `length`.
+
+    Without a previous admission that is the popularity list.
+    """
+    place = {drug: i for i, drug in enumerate(formulary)}
+    copied = sorted(set(previous or ()), key=lambda drug: (place.get(drug, len(place)), drug))
+    kept = set(copied)
+    return [*copied, *(drug for drug in formulary if drug not in kept)][:length]
+
+
+def matched_lengths(lengths: Sequence[int | None]) -> list[int]:
+    """Return the list length a baseline gets per admission: the model's, or its mean where it gave no list."""
+    given = [length for length in lengths if length]
+    usual = round(sum(given) / len(given)) if given else 0
+    return [length or usual for length in lengths]
+
+
+def best_length(chances: Sequence[float]) -> int:
+    """Return how many of the likeliest drugs maximise the expected Jaccard of the list, exactly.
+
+    With independent chances the k likeliest are the best k, as both factors below say: tp of the list and the
+    number m of ordered drugs missed by it are independent, so E[tp / (k + m)] = E[tp] · E[1 / (k + m)].
+
+    Args:
+        chances: of being ordered, descending, in [0, 1].
+    """
+    chance = np.asarray(chances, dtype=float)
+    missed = np.array([1.0])  # distribution of m, for the list of all drugs
+    best, best_value = 0, float(np.prod(1 - chance))  # an empty list is right where nothing is ordered
+    for k in range(len(chance), 0, -1):
+        value = chance[:k].sum() * (missed / (k + np.arange(len(missed)))).sum()
+        if value >= best_value:
+            best, best_value = k, value
+        missed = np.append(missed * (1 - chance[k - 1]), 0) + np.append(0, missed * chance[k - 1])
+    return best
+
+
+def oracle(drugs: Sequence[str], chances: Sequence[float]) -> list[str]:
+    """Return the list nobody can beat in expected Jaccard: it knows the chance of every drug."""
+    return list(drugs[: best_length(chances)])

@@ -1,0 +1,166 @@
+"""The HTTP service: drafts over JSON, probes, and errors that repeat nothing of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serving.recommender import Recommender
+from serving.schemas import Draft, DraftRequest, make_draft
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 256 * 1024
+
+_FIELDS = {
+    *("body", "diagnoses", "icd_code", "icd_version", "text", "CodedDiagnosis", "TextDiagnosis"),
+    *DraftRequest.model_fields,
+}
+_NO_TELEMETRY: Any = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+
+
+def create_app(load: Callable[[], Recommender]) -> FastAPI:
+    """Build the service around a recommender that is loaded after the port is open.
+
+    Args:
+        load: called once, in a thread; until it returns, /readyz and drafts answer 503.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.recommender = None
+        loading = asyncio.create_task(_load(app, load))
+        yield
+        loading.cancel()
+
+    # The interactive docs would load scripts from other hosts; the schema itself is at /openapi.json.
+    app = FastAPI(
+        title="rxdraft",
+        description="Draft prescription lists for clinicians to review. Not for use without review.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        max_body_size=MAX_BODY_BYTES,
+        telemetry=_NO_TELEMETRY,
+    )
+    app.add_middleware(Scrub)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.get("/healthz", summary="The process lives")(healthz)
+    app.get("/readyz", summary="The model is loaded")(readyz)
+    app.post("/v1/drafts", summary="Draft a list for one admission", response_model=Draft)(create_draft)
+    return app
+
+
+async def healthz() -> dict[str, str]:
+    """Answer while the process lives."""
+    return {"status": "ok"}
+
+
+async def readyz(request: Request) -> Response:
+    """Answer 200 once drafts can be made."""
+    if request.app.state.recommender is None:
+        return _not_ready()
+    return JSONResponse({"status": "ready"})
+
+
+async def create_draft(request: Request, body: DraftRequest) -> Any:
+    """Draft a list for one admission."""
+    recommender: Recommender | None = request.app.state.recommender
+    if recommender is None:
+        return _not_ready()
+    admission = body.to_admission(recommender.vocabulary)
+    [recommendation] = await asyncio.to_thread(recommender.recommend, [admission])
+    draft = make_draft(str(uuid.uuid4()), admission, recommendation, recommender)
+    log.info("draft %s: %s, %d drugs", draft.draft_id, draft.answer.outcome, len(draft.drugs))
+    return draft
+
+
+def problem(status: int, title: str, **members: Any) -> JSONResponse:
+    """Return an RFC 9457 problem; nothing of the request goes into it."""
+    content = {"type": "about:blank", "status": status, "title": title, **members}
+    return JSONResponse(content, status, media_type="application/problem+json")
+
+
+def _not_ready() -> JSONResponse:
+    response = problem(503, "The model is still loading")
+    response.headers["Retry-After"] = "5"
+    return response
+
+
+async def _load(app: FastAPI, load: Callable[[], Recommender]) -> None:
+    try:
+        app.state.recommender = await asyncio.to_thread(load)
+    except Exception:
+        log.exception("the model could not be loaded")
+        raise
+    log.info("ready")
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """Name what is wrong by place and kind; keys and values the client chose are left out."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    details = [
+        {"at": "/".join(_place(part) for part in detail["loc"]), "kind": detail["type"]} for detail in error.errors()
+    ]
+    return problem(422, "The request does not fit the schema", errors=details)
+
+
+def _place(part: str | int) -> str:
+    return str(part) if isinstance(part, int) or part in _FIELDS else "<key>"
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    response = problem(error.status_code, {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Error"))
+    response.headers.update(error.headers or {})
+    return response
+
+
+class Scrub:
+    """Turn an unforeseen exception into a bare 500, and log where it happened but not what it said.
+
+    A message or a traceback can quote what was sent, and uvicorn would print both.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on; answer it where nobody else did."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            if type(error).__name__ == "_RequestBodyLimitResponseSent":
+                raise  # Starlette's own sign that it has answered 413
+            frames = [f"{frame.name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)[-3:]]
+            log.error("unforeseen %s at %s", type(error).__name__, " < ".join(reversed(frames)))
+            if not started:
+                await problem(500, "Something went wrong here")(scope, receive, send)

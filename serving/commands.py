@@ -1,0 +1,82 @@
+"""The subcommands `recommend` and `serve`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+log = logging.getLogger(__name__)
+
+_MODEL = Annotated[Path, typer.Option(help="Checkpoint made by `rxdraft train`: the folder with manifest.json.")]
+_BASE = Annotated[str | None, typer.Option(help="Where the base lies now, if not where training had it.")]
+
+
+def recommend(
+    model: _MODEL,
+    json: Annotated[Path, typer.Option(help="One admission, as POST /v1/drafts takes it.", allow_dash=True)],
+    base: _BASE = None,
+) -> None:
+    """Draft a list for one admission, without a server."""
+    import sys
+    import uuid
+
+    from pydantic import ValidationError
+
+    from etl.errors import ConfigError
+    from serving.schemas import DraftRequest, make_draft
+
+    if str(json) != "-" and not json.is_file():
+        raise ConfigError(f"{json} is no file; give one admission as JSON")
+    text = sys.stdin.read() if str(json) == "-" else json.read_text("utf-8")
+    try:
+        request = DraftRequest.model_validate_json(text)
+    except ValidationError as error:
+        places = "; ".join(f"{'/'.join(map(str, d['loc'])) or 'body'}: {d['type']}" for d in error.errors())
+        raise ConfigError(f"{json} is no admission: {places}") from None
+
+    from serving.recommender import load_recommenders
+
+    [recommender] = load_recommenders([model], base)
+    admission = request.to_admission(recommender.vocabulary)
+    [recommendation] = recommender.recommend([admission])
+    print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender).model_dump_json(indent=2))
+
+
+def serve(
+    model: _MODEL,
+    host: Annotated[str, typer.Option(help="Address to listen on; the service has no access control yet.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    base: _BASE = None,
+) -> None:
+    """Answer draft requests over HTTP."""
+    from training.manifest import read_manifest
+
+    read_manifest(model)  # a wrong folder is said before a port is opened
+
+    import uvicorn
+
+    from etl.errors import RxdraftError
+    from serving.app import create_app
+    from serving.recommender import Recommender, load_recommenders
+
+    failed: list[RxdraftError] = []
+
+    def load() -> Recommender:
+        try:
+            return load_recommenders([model], base)[0]
+        except RxdraftError as error:
+            failed.append(error)
+            server.should_exit = True
+            raise
+
+    # The access log would hold whatever a client puts into a URL.
+    server = uvicorn.Server(uvicorn.Config(create_app(load), host=host, port=port, access_log=False))
+    log.info("drafts at http://%s:%d/v1/drafts, once /readyz answers 200", host, port)
+    server.run()
+    if failed:
+        raise failed[0]

@@ -1,0 +1,153 @@
+"""What the API takes and gives, field by field."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from etl.domain import Admission, Diagnosis
+from etl.drugs import normalise_drugs
+from serving.recommender import Recommendation, Recommender
+from serving.vocabulary import Vocabulary
+
+DRUG_TEXT = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class _Strict(BaseModel):
+    # Inputs stay out of every error text pydantic makes.
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class CodedDiagnosis(_Strict):
+    """A diagnosis by its ICD code, dotted or not."""
+
+    icd_code: str = Field(min_length=1, max_length=10, pattern=r"^\s*[A-Za-z0-9]+(\.[A-Za-z0-9]*)?\s*$")
+    icd_version: Literal[9, 10]
+
+
+class TextDiagnosis(_Strict):
+    """A diagnosis in words."""
+
+    text: str = Field(min_length=1, max_length=500, pattern=r"\S")
+
+
+class DraftRequest(_Strict):
+    """One admission; what is left out or null is unknown."""
+
+    diagnoses: list[CodedDiagnosis | TextDiagnosis] = Field(min_length=1, max_length=300)
+    """In the order of their weight; a prompt too long loses the last."""
+    age: int | None = Field(None, ge=0, le=130)
+    """Years."""
+    sex: Literal["F", "M"] | None = None
+    height_cm: float | None = Field(None, ge=50, le=260)
+    weight_kg: float | None = Field(None, ge=2, le=600)
+    bmi: float | None = Field(None, ge=5, le=150)
+    """kg/m²; left out, it follows from height and weight."""
+    systolic_mmhg: float | None = Field(None, ge=30, le=350)
+    diastolic_mmhg: float | None = Field(None, ge=10, le=250)
+    previous_drugs: list[DRUG_TEXT] | None = Field(None, max_length=300)
+    """Drugs of the patient's previous admission, in any spelling; null: no such stay is known."""
+
+    def to_admission(self, vocabulary: Vocabulary) -> Admission:
+        """Return the facts as every other part of rxdraft has them."""
+        facts = self.model_dump(exclude={"diagnoses", "previous_drugs"})
+        return Admission(
+            diagnoses=tuple(
+                vocabulary.coded(diagnosis.icd_code, diagnosis.icd_version)
+                if isinstance(diagnosis, CodedDiagnosis)
+                else Diagnosis(title=diagnosis.text)
+                for diagnosis in self.diagnoses
+            ),
+            previous_drugs=None if self.previous_drugs is None else normalise_drugs(self.previous_drugs),
+            **facts,
+        )
+
+
+class DraftedDrug(BaseModel):
+    """A drug of the list; rank 1 came first."""
+
+    rank: int
+    drug: str
+
+
+class AnswerState(BaseModel):
+    """Whether the model's answer was a list; the failure class where it was none."""
+
+    well_formed: bool
+    outcome: str
+
+
+class ModelIdentity(BaseModel):
+    """What drafted the list."""
+
+    base: str
+    adapter_sha256: str
+    rank: int
+    step: int
+    prompt_version: str
+    formulary_sha256: str
+
+
+class Warning(BaseModel):  # noqa: A001
+    """Something the reader of the list must know.
+
+    Codes: unknown_icd_code (the dictionary has no title, the model saw the bare code), diagnosis_left_out
+    (the prompt was too long), not_in_formulary (no training admission had this drug), not_well_formed.
+    """
+
+    code: Literal["unknown_icd_code", "diagnosis_left_out", "not_in_formulary", "not_well_formed"]
+    position: int | None = None
+    """Which diagnosis (from 1, as sent) or drug (its rank) is meant."""
+    detail: str
+
+
+class Draft(BaseModel):
+    """A draft for a clinician to accept, edit or reject; no prescription."""
+
+    draft_id: str
+    status: Literal["draft"] = "draft"
+    drugs: list[DraftedDrug]
+    answer: AnswerState
+    model: ModelIdentity
+    warnings: list[Warning]
+
+
+def make_draft(draft_id: str, admission: Admission, recommendation: Recommendation, recommender: Recommender) -> Draft:
+    """Put a recommendation into the API's words."""
+    manifest, answer = recommender.manifest, recommendation.answer
+    return Draft(
+        draft_id=draft_id,
+        drugs=[DraftedDrug(rank=rank, drug=drug) for rank, drug in enumerate(answer.drugs, 1)],
+        answer=AnswerState(well_formed=answer.outcome.well_formed, outcome=answer.outcome.value),
+        model=ModelIdentity(
+            base=manifest.base,
+            adapter_sha256=manifest.weights_sha256,
+            rank=manifest.rank,
+            step=manifest.step,
+            prompt_version=manifest.prompt_version,
+            formulary_sha256=manifest.formulary_sha256,
+        ),
+        warnings=_warnings(admission, recommendation, recommender.vocabulary),
+    )
+
+
+def _warnings(admission: Admission, recommendation: Recommendation, vocabulary: Vocabulary) -> list[Warning]:
+    known, diagnoses = set(vocabulary.formulary), len(admission.diagnoses)
+    found = [
+        Warning(code="unknown_icd_code", position=place, detail="the model saw the code without a title")
+        for place, diagnosis in enumerate(admission.diagnoses, 1)
+        if diagnosis.title is None
+    ]
+    found += [
+        Warning(code="diagnosis_left_out", position=place, detail="the prompt was too long")
+        for place in range(diagnoses - recommendation.dropped_diagnoses + 1, diagnoses + 1)
+    ]
+    found += [
+        Warning(code="not_in_formulary", position=rank, detail="no training admission had this drug")
+        for rank, drug in enumerate(recommendation.answer.drugs, 1)
+        if drug not in known
+    ]
+    if not recommendation.answer.outcome.well_formed:
+        found.append(Warning(code="not_well_formed", detail="the model's answer was no list of drugs; none is shown"))
+    return found

@@ -1,0 +1,90 @@
+"""Write a checkpoint whole or not at all, and read its weights and trainer state back."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from etl import artefacts
+from etl.errors import ContractError
+from training.manifest import Manifest, read_manifest, write_manifest
+
+VOCABULARY = ("formulary.parquet", "icd_titles.parquet")
+
+
+def save(
+    folder: Path,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    optimizer: Any,
+    cohort: Path,
+    manifest: Manifest,
+) -> None:
+    """Write weights, vocabulary, trainer state and, last, the manifest."""
+    with artefacts.whole_or_absent(folder) as new:
+        weights = new / manifest.weights_folder
+        if isinstance(model, PeftModel):
+            # "auto" would ask the hub whether the embeddings changed; they never do here.
+            model.save_pretrained(weights, save_embedding_layers=False)
+            (weights / "README.md").unlink(missing_ok=True)
+        else:
+            model.save_pretrained(weights)  # type: ignore[operator]
+            tokenizer.save_pretrained(weights)
+        (new / "vocabulary").mkdir()
+        for name in VOCABULARY:
+            shutil.copyfile(cohort / name, new / "vocabulary" / name)
+        (new / "trainer").mkdir()
+        torch.save(optimizer.state_dict(), new / "trainer" / "optimizer.pt")
+        write_manifest(new, replace(manifest, weights_sha256=weights_sha256(weights)))
+
+
+def weights_sha256(weights: Path) -> str:
+    """Return the digest over a weights folder's files."""
+    return artefacts.sha256_files([path for path in weights.iterdir() if path.is_file()])
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's weights into a model built for the same run.
+
+    Raises:
+        ContractError: the files are not those the manifest was written for.
+    """
+    manifest = read_manifest(folder)
+    weights = folder / manifest.weights_folder
+    if weights_sha256(weights) != manifest.weights_sha256:
+        raise ContractError(f"{weights} is not what its manifest was written for; remove {folder} and train again")
+    if isinstance(model, PeftModel):
+        set_peft_model_state_dict(model, load_file(weights / "adapter_model.safetensors"))
+    else:
+        # A tied head is stored once; what is missing must be exactly what is tied.
+        tied = set(model.state_dict()) - set(load_file(weights / "model.safetensors"))
+        result = model.load_state_dict(load_file(weights / "model.safetensors"), strict=False)
+        if set(result.missing_keys) != tied or result.unexpected_keys:
+            raise ContractError(f"{weights} holds other matrices than the base; remove {folder} and train again")
+
+
+def load_trainer(optimizer: Any, folder: Path) -> None:
+    """Put the optimiser where the checkpoint left it.
+
+    Raises:
+        ContractError: the checkpoint keeps no trainer state, so it cannot be gone on from.
+    """
+    path = folder / "trainer" / "optimizer.pt"
+    if not path.is_file():
+        raise ContractError(f"{folder} is the newest checkpoint and has no trainer/; remove it to go on from an older")
+    optimizer.load_state_dict(torch.load(path, weights_only=True))
+
+
+def drop_older_trainers(run: Path, newest: Path) -> None:
+    """Remove the trainer state of every checkpoint but the newest: nobody goes on from the others."""
+    for path in run.glob("step-*/trainer"):
+        if path.parent != newest:
+            artefacts.remove(path)

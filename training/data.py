@@ -1,0 +1,113 @@
+"""Samples as token ids, and the order in which a run sees them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from etl import prompts
+from etl.errors import ConfigError
+from training.base import end_of_turn
+
+IGNORED = -100
+"""Label of a token that is not to be predicted."""
+
+_WINDOW_BATCHES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One conversation: token ids, of which the first `prompt_tokens` are the question."""
+
+    input_ids: list[int]
+    prompt_tokens: int
+
+    @property
+    def response_tokens(self) -> int:
+        """Tokens to learn: the answer and the end of turn."""
+        return len(self.input_ids) - self.prompt_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSplit:
+    """A split's conversations, and how many prompts lost diagnoses to max_length."""
+
+    rows: list[Encoded]
+    shortened: int
+
+
+def encode_split(
+    conversations: Iterable[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+) -> EncodedSplit:
+    """Tokenise conversations so that none exceeds `max_length`; answers are never cut.
+
+    Raises:
+        ConfigError: an answer alone is too long, a conversation does not begin with its prompt, has not
+            exactly one BOS or no end of turn to learn; rows are counted, never quoted.
+    """
+    rows, shortened, problems = [], 0, dict[str, int]()
+    end = end_of_turn(tokenizer)
+    for conversation in conversations:
+        *question, _ = messages = conversation["messages"]
+        prompt = prompts.encode(tokenizer, question)
+        whole = prompts.encode(tokenizer, messages, answered=True)
+        response = whole[len(prompt) :]
+        found = [
+            name
+            for name, wrong in {
+                "whose tokens do not begin with their prompt's": whole[: len(prompt)] != prompt,
+                "without exactly one BOS": whole.count(tokenizer.bos_token_id) != 1,
+                "whose answer does not end with the end of turn": not response or response[-1] != end,
+                f"whose answer alone fills max_length {max_length}": len(response) >= max_length,
+            }.items()
+            if wrong
+        ]
+        for name in found:
+            problems[name] = problems.get(name, 0) + 1
+        if found:
+            continue
+        prompt, dropped = prompts.encode_prompt(tokenizer, question, max_length - len(response))
+        shortened += bool(dropped)
+        rows.append(Encoded(prompt + response, len(prompt)))
+    if problems:
+        raise ConfigError("; ".join(f"{count} samples {name}" for name, count in problems.items()))
+    return EncodedSplit(rows, shortened)
+
+
+def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Return one epoch's batches as row numbers: a pure function of its arguments.
+
+    Rows are shuffled, sorted by length inside windows of a few batches, cut, and the batches shuffled: little
+    padding, and still another mixture every epoch. Every row comes exactly once; the last batch may be short.
+    """
+    draw = random.Random(f"{seed}:{epoch}")
+    order = list(range(len(rows)))
+    draw.shuffle(order)
+    window = batch_size * _WINDOW_BATCHES
+    batches = []
+    for start in range(0, len(order), window):
+        part = sorted(order[start : start + window], key=lambda row: len(rows[row].input_ids))
+        batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
+    draw.shuffle(batches)
+    return batches
+
+
+def collate(rows: Sequence[Encoded], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad on the right; return input_ids and labels, both (batch, tokens).
+
+    No attention mask: under a causal mask a token never sees the padding to its right, and padding has no
+    label, so leaving the mask out changes nothing and keeps the fast kernel.
+    """
+    longest = max(len(row.input_ids) for row in rows)
+    input_ids = torch.full((len(rows), longest), pad_id, dtype=torch.long)
+    labels = torch.full((len(rows), longest), IGNORED, dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids = torch.tensor(row.input_ids)
+        input_ids[i, : len(ids)] = ids
+        labels[i, row.prompt_tokens : len(ids)] = ids[row.prompt_tokens :]
+    return input_ids, labels

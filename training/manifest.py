@@ -1,0 +1,108 @@
+"""What a checkpoint is and where it came from: `manifest.json`, written last, read by everybody.
+
+STEP/adapter/            adapter_model.safetensors, adapter_config.json: plain LoRA to any loader
+STEP/model/              instead of adapter/, where every parameter was trained
+STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on
+STEP/trainer/            optimiser and random state; only the newest checkpoint of a run keeps it
+STEP/manifest.json       this
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from etl import artefacts
+from etl.errors import ContractError
+
+FORMAT = 1
+"""Version of the folder's layout and of the fields below."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Where a checkpoint came from.
+
+    Attributes:
+        format: see `FORMAT`.
+        base: folder or hub id of the base model.
+        base_sha256: over the base's config, tokenizer, template and weights.
+        method: fa-lora or full.
+        rank, alpha, scaling: of the adapter; scaling = alpha / rank; 0 where there is no adapter.
+        targets: layers with an adapter; frozen: matrices that did not learn; a_seed: what A was drawn from.
+        step, steps: optimiser steps done, and those of the whole run.
+        trainable_parameters: how many learned.
+        weights_sha256: over the files of adapter/ or model/.
+        cohort_sha256: of the cohort.json it was trained on.
+        prompt_version: of `etl.prompts`.
+        formulary_sha256, icd_titles_sha256: of the files in vocabulary/.
+        max_length: tokens of prompt and answer together.
+        max_answer_tokens: the longest answer in training, with a third more; the room left for an answer.
+        losses: train, mean per response token since the previous checkpoint; validation, None without rows.
+        samples: rows trained on; shortened: those whose prompt lost diagnoses to max_length.
+        config: all settings of the run.
+        versions: of the libraries that decide a number.
+    """
+
+    format: int
+    base: str
+    base_sha256: str
+    method: str
+    rank: int
+    alpha: float
+    scaling: float
+    targets: list[str]
+    frozen: list[str]
+    a_seed: int
+    step: int
+    steps: int
+    trainable_parameters: int
+    weights_sha256: str
+    cohort_sha256: str
+    prompt_version: str
+    formulary_sha256: str
+    icd_titles_sha256: str
+    max_length: int
+    max_answer_tokens: int
+    losses: dict[str, float | None]
+    samples: int
+    shortened: int
+    config: dict[str, Any]
+    versions: dict[str, str]
+
+    @property
+    def weights_folder(self) -> str:
+        """Name of the folder that holds the weights: adapter or model."""
+        return "model" if self.method == "full" else "adapter"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `folder/manifest.json`; from then on the checkpoint counts as whole."""
+    artefacts.write_json(folder / "manifest.json", asdict(manifest))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a checkpoint's manifest.
+
+    Raises:
+        ContractError: none is there, it is of another format, or fields are missing or unknown.
+    """
+    content = artefacts.read_json(folder / "manifest.json", "rxdraft train")
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ContractError(f"{folder}/manifest.json has another format, wanted {FORMAT}; train again")
+    names = {field.name for field in fields(Manifest)}
+    if content.keys() != names:
+        odd = ", ".join(sorted(content.keys() ^ names))
+        raise ContractError(f"{folder}/manifest.json does not fit this version: {odd}; train again")
+    return Manifest(**content)
+
+
+def find_checkpoints(runs: Path) -> list[Path]:
+    """Return every whole checkpoint at or below `runs`, by rank and step."""
+    found = {
+        path.parent: read_manifest(path.parent)
+        for path in runs.rglob("manifest.json")
+        if not any(part.startswith(".") for part in path.relative_to(runs).parts)
+    }
+    return sorted(found, key=lambda path: (found[path].rank, found[path].step, str(path)))
