@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging as hf_logging
 
 from etl import artefacts
 from etl.errors import ConfigError
@@ -107,5 +108,6 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
 
 def load_model(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
     """Load a base's weights onto `device()`, in evaluation mode."""
+    hf_logging.disable_progress_bar()  # this command shows its own
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     return model.to(device()).eval()

@@ -216,6 +216,7 @@ def _step(
     tokens = sum(row.response_tokens for row in rows)
     loss = loss_module(input_ids, labels)
     accelerator.backward(loss / tokens)
+    loss_sum = float(loss.detach())
     learning = [weight for weight in loss_module.parameters() if weight.requires_grad]
     norm = nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])
     if not torch.isfinite(norm):
@@ -225,10 +226,10 @@ def _step(
     optimizer.step()
     optimizer.zero_grad()
     return (
-        float(loss),
+        loss_sum,
         tokens,
         {
-            "loss": float(loss) / tokens,
+            "loss": loss_sum / tokens,
             "learning_rate": rate,
             "grad_norm": float(norm),
             "response_tokens": tokens,
@@ -271,7 +272,7 @@ def _build(run: Run) -> nn.Module:
     attention = bases.resolve_attention(config.attention)
     model = bases.load_model(run.base_folder, bases.resolve_dtype(config.dtype), attention)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
         model.enable_input_require_grads()
     if not run.rank:
         return model

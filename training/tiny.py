@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as hf_logging
 
 from etl import artefacts, prompts
 from etl.cohort import build_cohort, read_prompts
@@ -27,14 +28,14 @@ from training.loop import train
 
 log = logging.getLogger(__name__)
 
-PATIENTS, SEED = 9000, 20_080_101
+PATIENTS, SEED = 5500, 20_080_101
 """Of the hospital the base learns from; the seed is nobody's default."""
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 2048,
     "hidden_size": 256,
-    "intermediate_size": 704,
-    "num_hidden_layers": 4,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 2,
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
     "max_position_embeddings": 4096,
@@ -107,6 +108,7 @@ class Untrained:
 
     def save(self, folder: Path) -> None:
         """Write both as one Hugging Face folder."""
+        hf_logging.disable_progress_bar()
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 

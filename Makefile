@@ -1,0 +1,44 @@
+# What there is to do here; `make` alone lists it.
+VENV   ?= .venv
+PYTHON ?= python3
+DEMO   ?= demo
+PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
+RX     := $(VENV)/bin/rxdraft
+READY  := $(VENV)/.installed
+
+.PHONY: help demo test check format clean
+
+help:
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY) $(DEMO)/hospital/hospital.json ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
+	$(RX) etl --mimic $(DEMO)/hospital --out $(DEMO)/cohort
+	$(RX) train --data $(DEMO)/cohort --out $(DEMO)/runs --base tiny --config smoke
+	$(RX) evaluate --runs $(DEMO)/runs --oracle $(DEMO)/hospital/oracle.parquet --show
+	@echo
+	@echo "Start the service with:"
+	@echo "  $(RX) serve --model $(DEMO)/runs/rank-32/step-000200 --port 8000"
+
+$(DEMO)/hospital/hospital.json: | $(READY)
+	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
+
+test: $(READY) ## All tests; offline, on the CPU
+	$(VENV)/bin/python -m pytest
+
+check: $(READY) ## Style, types, import contracts
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: $(READY) ## Put the code into its usual form
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+clean: ## Remove what `make demo` made; the tiny base stays in the user's cache
+	rm -rf $(DEMO)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

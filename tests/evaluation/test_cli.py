@@ -1,0 +1,140 @@
+"""The command: help that stays as written and loads nothing heavy, and `rxdraft evaluate` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+import rxdraft
+
+GOLDEN = Path(__file__).parent / "golden"
+COMMANDS = ["synth", "etl", "train", "recommend", "serve", "evaluate"]
+HEAVY = ["torch", "transformers", "peft", "duckdb", "polars", "fastapi", "uvicorn", "openai", "numpy"]
+HELP = f"""
+import sys
+sys.argv[0] = "rxdraft"
+import rxdraft
+try:
+    rxdraft.main()
+finally:
+    print(" ".join(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
+"""
+
+
+def helped(*arguments: str) -> subprocess.CompletedProcess[str]:
+    plain = {"COLUMNS": "100", "TERM": "dumb", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-c", HELP, *arguments, "--help"],
+        capture_output=True,
+        encoding="utf-8",
+        env=kept | plain,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_reads_as_the_golden_file_and_loads_nothing_heavy(command):
+    shown = helped(*filter(None, [command]))
+    text = "\n".join(line.rstrip() for line in shown.stdout.splitlines()).strip() + "\n"
+    path = GOLDEN / f"help_{command or 'rxdraft'}.txt"
+    if os.environ.get("REGENERATE_GOLDEN"):
+        path.write_text(text, "utf-8")
+    assert text == path.read_text("utf-8")
+    assert shown.stderr.split() == []
+
+
+def test_there_is_a_golden_file_for_every_command_and_no_other():
+    known = list(typer.main.get_command(rxdraft.app).commands)
+    assert known == COMMANDS
+    assert {path.name for path in GOLDEN.glob("help_*.txt")} == {f"help_{name}.txt" for name in ["rxdraft", *known]}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_has_help_that_ends_as_a_sentence(command):
+    parameters = typer.main.get_command(rxdraft.app).commands[command].params
+    assert parameters
+    assert [p.name for p in parameters if not (p.help or "").rstrip().endswith(".")] == []
+
+
+def test_every_command_says_what_it_does():
+    for command in typer.main.get_command(rxdraft.app).commands.values():
+        assert command.help
+
+
+# --- evaluate -------------------------------------------------------------------------------------------
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["rxdraft", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        rxdraft.main()
+    return int(ended.value.code or 0)
+
+
+def test_evaluate_prints_the_table_one_admission_and_where_it_wrote(
+    taught_runs, tiny_hospital, tmp_path, monkeypatch, capsys
+):
+    oracle = tiny_hospital / "oracle.parquet"
+    options = ["--runs", taught_runs, "--split", "test", "--oracle", oracle, "--out", tmp_path, "--show"]
+    assert run(monkeypatch, "evaluate", *options) == 0
+    printed, err = capsys.readouterr()
+    assert (tmp_path / "table.md").read_text() in printed
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in printed.splitlines() if line.startswith("|")]
+    assert rows[2:] == [
+        *(["2", "2"], ["2", "4"], ["4", "2"], ["4", "4"]),
+        *(["popularity", ""], ["previous admission", ""], ["oracle", ""]),
+    ]
+    assert printed.count("not judged") == 4
+    matched = json.loads((tmp_path / "table.json").read_text())["baselines_matched_to"]
+    assert f"One admission of split test, drafted by {matched}" in printed
+    assert "Ordered and not drafted: " in printed
+    assert printed.endswith(f"written to {tmp_path}\n")
+    assert "Traceback" not in err
+
+
+def test_without_show_no_admission_is_printed(taught_runs, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "evaluate", "--runs", taught_runs, "--split", "validation", "--out", tmp_path) == 0
+    assert "One admission" not in capsys.readouterr().out
+
+
+def test_the_table_is_written_beside_the_runs_unless_told_elsewhere(taught_runs, tmp_path, monkeypatch):
+    import shutil
+
+    runs = Path(shutil.copytree(taught_runs, tmp_path / "runs"))
+    assert run(monkeypatch, "evaluate", "--runs", runs, "--split", "validation") == 0
+    assert (runs / "evaluation-validation" / "table.md").is_file()
+    assert run(monkeypatch, "evaluate", "--runs", runs, "--split", "validation") == 0  # its own folder is no checkpoint
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--runs", "nowhere"],
+        ["--runs", "RUNS", "--data", "nowhere"],
+        ["--runs", "RUNS", "--oracle", "nowhere.parquet"],
+        ["--runs", "RUNS", "--judge", "https://api.openai.com/v1"],
+        ["--runs", "RUNS", "--base", "nowhere/at-all"],
+    ],
+    ids=["no runs", "no cohort", "no oracle", "judge elsewhere", "no base"],
+)
+def test_a_users_mistake_is_one_line_and_exit_status_2(options, taught_runs, tmp_path, monkeypatch, capsys):
+    given = [str(taught_runs) if option == "RUNS" else option for option in options]
+    assert run(monkeypatch, "evaluate", *given, "--split", "validation", "--out", tmp_path) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    said = [line for line in err.splitlines() if line.startswith("rxdraft: ")]
+    assert len(said) == 1
+    assert "Traceback" not in err
+    assert not (tmp_path / "table.md").exists()
+
+
+def test_an_unknown_split_is_refused(taught_runs, monkeypatch, capsys):
+    assert run(monkeypatch, "evaluate", "--runs", taught_runs, "--split", "tests") == 2
+    assert "validation" in capsys.readouterr().err

@@ -1,0 +1,259 @@
+"""The recommender: the same answer whoever else is asked, the same question as in training, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from etl import prompts
+from etl.cohort import read_prompts, read_samples, to_admission
+from etl.domain import Admission, Diagnosis
+from etl.errors import ConfigError, ContractError
+from serving.engine import Engine, Generated
+from serving.recommender import Recommender, load_recommenders
+from serving.schemas import DraftRequest, make_draft
+from training.data import encode_split
+from training.manifest import find_checkpoints, read_manifest
+
+
+@pytest.fixture(scope="module")
+def admissions(tiny_cohort: Path) -> list[Admission]:
+    samples = pl.concat([read_samples(tiny_cohort, split) for split in ("validation", "test")])
+    return [to_admission(sample) for sample in samples.iter_rows(named=True)]
+
+
+def change_manifest(checkpoint: Path, **fields: Any) -> None:
+    path = checkpoint / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+@pytest.fixture
+def copied(checkpoint: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoint, tmp_path / "checkpoint"))
+
+
+# --- answers --------------------------------------------------------------------------------------------
+
+
+def test_an_admission_alone_gets_the_answer_it_gets_in_a_batch(recommender, admissions):
+    together = recommender.recommend(admissions)
+    assert len({drafted.text for drafted in together}) > 1  # else equality would prove nothing
+    assert [recommender.recommend([admission])[0] for admission in admissions] == together
+
+
+def test_the_order_of_a_batch_changes_no_answer(recommender, admissions):
+    order = list(range(len(admissions)))
+    random.Random(0).shuffle(order)
+    straight = recommender.recommend(admissions)
+    assert recommender.recommend([admissions[i] for i in order]) == [straight[i] for i in order]
+
+
+def test_batches_of_any_size_give_the_same_answers(recommender, admissions):
+    engine, room = recommender._engine, recommender.manifest.max_answer_tokens
+    ids = [prompts.encode(engine.tokenizer, prompts.render_prompt(admission)) for admission in admissions]
+    whole, by_three = (engine.generate(ids, recommender._adapter, room, batch_size=size) for size in (64, 3))
+    assert whole == by_three
+
+
+def test_no_admission_gets_no_answer(recommender):
+    assert recommender.recommend([]) == []
+
+
+@pytest.mark.parametrize("runs", ["taught_runs", "trained_runs"])
+def test_adapters_on_one_engine_answer_as_each_does_alone(runs, admissions, request):
+    checkpoints = find_checkpoints(request.getfixturevalue(runs))
+    asked = admissions[:6]
+    alone = [load_recommenders([path])[0].recommend(asked) for path in checkpoints]
+    shared = load_recommenders(checkpoints)
+    assert [(r.manifest.rank, r.manifest.step) for r in shared] == [(2, 2), (2, 4), (4, 2), (4, 4)]
+    assert len({tuple(drafted.text for drafted in answers) for answers in alone}) > 1  # the adapters do differ
+    assert [r.recommend(asked) for r in shared] == alone
+    assert [r.recommend(asked) for r in reversed(shared)] == alone[::-1]
+
+
+def test_threads_that_ask_different_adapters_do_not_mix_their_answers(taught_runs, admissions):
+    shared = load_recommenders(find_checkpoints(taught_runs))
+    asked = admissions[:4]
+    one_by_one = [r.recommend(asked) for r in shared]
+    with ThreadPoolExecutor(len(shared)) as pool:
+        at_once = [pool.submit(r.recommend, asked) for _ in range(3) for r in shared]
+        assert [answer.result() for answer in at_once] == one_by_one * 3
+
+
+# --- questions ------------------------------------------------------------------------------------------
+
+
+class Overheard:
+    """Stands in for Engine.generate: keeps the token ids and answers nothing."""
+
+    def __init__(self) -> None:
+        self.prompts: list[list[int]] = []
+
+    def __call__(self, prompts: list[list[int]], adapter: str, max_new_tokens: int) -> list[Generated]:
+        self.prompts += prompts
+        return [Generated("", truncated=False)] * len(prompts)
+
+
+@pytest.fixture
+def overheard(recommender, monkeypatch) -> Overheard:
+    listener = Overheard()
+    monkeypatch.setattr(recommender._engine, "generate", listener)
+    return listener
+
+
+def test_serving_asks_for_token_what_training_asked(recommender, tiny_cohort, overheard):
+    trained = encode_split(
+        read_prompts(tiny_cohort, "train"), recommender._engine.tokenizer, recommender.manifest.max_length
+    ).rows
+    samples = read_samples(tiny_cohort, "train").iter_rows(named=True)
+    recommender.recommend([to_admission(sample) for sample in samples])
+    assert overheard.prompts == [row.input_ids[: row.prompt_tokens] for row in trained]
+
+
+def test_a_request_with_a_training_admissions_facts_asks_what_training_asked(recommender, tiny_cohort, overheard):
+    trained = encode_split(
+        read_prompts(tiny_cohort, "train"), recommender._engine.tokenizer, recommender.manifest.max_length
+    ).rows
+    for sample in read_samples(tiny_cohort, "train").iter_rows(named=True):
+        codes = [{"icd_code": d["icd_code"], "icd_version": d["icd_version"]} for d in sample["diagnoses"]]
+        facts = {name: sample[name] for name in DraftRequest.model_fields if name != "diagnoses"}
+        request = DraftRequest.model_validate({"diagnoses": codes, **facts})
+        recommender.recommend([request.to_admission(recommender.vocabulary)])
+    assert overheard.prompts == [row.input_ids[: row.prompt_tokens] for row in trained]
+
+
+def test_question_and_answer_together_never_exceed_max_length(recommender, overheard):
+    many = Admission(tuple(Diagnosis(title=f"Disease number {i} of a long list") for i in range(300)))
+    recommender.recommend([many])
+    manifest = recommender.manifest
+    assert len(overheard.prompts[0]) <= manifest.max_length - manifest.max_answer_tokens
+
+
+def test_three_hundred_diagnoses_are_shortened_and_the_dropped_ones_are_named(recommender):
+    many = Admission(tuple(Diagnosis(title=f"Disease number {i} of a long list") for i in range(300)))
+    [drafted] = recommender.recommend([many])
+    assert 0 < drafted.dropped_diagnoses < 300
+    draft = make_draft("id", many, drafted, recommender)
+    left_out = [warning.position for warning in draft.warnings if warning.code == "diagnosis_left_out"]
+    assert left_out == list(range(300 - drafted.dropped_diagnoses + 1, 301))
+    kept = Admission(many.diagnoses[: 300 - drafted.dropped_diagnoses])
+    [again] = recommender.recommend([kept])
+    assert (again.text, again.dropped_diagnoses) == (drafted.text, 0)
+
+
+def test_one_diagnosis_more_than_is_kept_does_not_fit(recommender):
+    many = Admission(tuple(Diagnosis(title=f"Disease number {i} of a long list") for i in range(300)))
+    kept = 300 - recommender.recommend([many])[0].dropped_diagnoses
+    [drafted] = recommender.recommend([Admission(many.diagnoses[: kept + 1])])
+    assert drafted.dropped_diagnoses == 1
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_an_admission_without_diagnosis_is_refused(recommender, admissions, others):
+    with pytest.raises(ConfigError, match="diagnosis"):
+        recommender.recommend([*admissions[:others], Admission(())])
+
+
+# --- refusals -------------------------------------------------------------------------------------------
+
+
+def test_another_prompt_version_is_refused_with_both_named(copied):
+    change_manifest(copied, prompt_version="0.9-old")
+    with pytest.raises(ContractError, match=rf"0\.9-old.*renders {prompts.VERSION};"):
+        load_recommenders([copied])
+
+
+@pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
+def test_a_changed_adapter_file_is_refused(copied, name):
+    path = copied / "adapter" / name
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ContractError, match=r"adapter is not what its manifest was written for"):
+        load_recommenders([copied])
+
+
+def test_a_missing_adapter_is_refused(copied):
+    shutil.rmtree(copied / "adapter")
+    with pytest.raises(ContractError, match="adapter"):
+        load_recommenders([copied])
+
+
+def test_a_changed_formulary_is_refused(copied):
+    path = copied / "vocabulary" / "formulary.parquet"
+    pl.read_parquet(path).head(3).write_parquet(path)
+    with pytest.raises(ContractError, match=r"formulary\.parquet.*not what the manifest names"):
+        load_recommenders([copied])
+
+
+def test_all_wrong_vocabulary_files_are_named_at_once(copied):
+    (copied / "vocabulary" / "formulary.parquet").unlink()
+    (copied / "vocabulary" / "icd_titles.parquet").write_bytes(b"")
+    with pytest.raises(ContractError, match=r"formulary\.parquet.*icd_titles\.parquet"):
+        load_recommenders([copied])
+
+
+def test_another_base_is_refused_with_both_digests(checkpoint, random_base):
+    manifest = read_manifest(checkpoint)
+    with pytest.raises(ContractError) as refusal:
+        load_recommenders([checkpoint], str(random_base))
+    from training.base import base_sha256
+
+    assert base_sha256(random_base)[:12] in str(refusal.value)
+    assert manifest.base_sha256[:12] in str(refusal.value)
+
+
+def test_a_base_that_moved_is_found_with_base(copied, admissions, recommender, tmp_path):
+    moved = shutil.copytree(recommender.manifest.base, tmp_path / "moved")
+    change_manifest(copied, base=str(tmp_path / "nowhere"))
+    with pytest.raises(ConfigError, match="nowhere"):
+        load_recommenders([copied])
+    [found] = load_recommenders([copied], str(moved))
+    assert found.recommend(admissions[:2]) == recommender.recommend(admissions[:2])
+
+
+def test_checkpoints_of_two_bases_are_refused(taught_runs, trained_runs):
+    with pytest.raises(ContractError, match="2 different bases"):
+        load_recommenders([find_checkpoints(taught_runs)[0], find_checkpoints(trained_runs)[0]])
+
+
+def test_a_whole_model_is_no_adapter(taught_runs):
+    [whole] = find_checkpoints(taught_runs.parent / "full")
+    with pytest.raises(ContractError, match="whole model"):
+        load_recommenders([whole])
+
+
+def test_a_folder_without_manifest_is_no_checkpoint(copied):
+    (copied / "manifest.json").unlink()
+    with pytest.raises(ContractError, match=r"manifest\.json is missing"):
+        load_recommenders([copied])
+
+
+@pytest.mark.parametrize("fields", [{"format": 2}, {"colour": "blue"}])
+def test_a_manifest_of_another_rxdraft_is_refused(copied, fields):
+    change_manifest(copied, **fields)
+    with pytest.raises(ContractError, match="train again"):
+        load_recommenders([copied])
+
+
+def test_nothing_of_an_admission_is_in_a_refusal(recommender):
+    canary = "CANARY-DX-Z99"
+    endless = Admission((Diagnosis(title="x"),), previous_drugs=tuple(f"{canary} {i}" for i in range(300)))
+    with pytest.raises(ConfigError) as refusal:
+        recommender.recommend([endless])
+    assert canary not in str(refusal.value)
+
+
+def test_the_engine_reports_a_cut_answer_as_truncated(recommender, admissions):
+    engine: Engine = recommender._engine
+    ids = [prompts.encode(engine.tokenizer, prompts.render_prompt(admission)) for admission in admissions[:3]]
+    assert all(answer.truncated for answer in engine.generate(ids, recommender._adapter, 2))
+
+
+def test_a_recommender_is_one_checkpoint(recommender: Recommender, checkpoint: Path):
+    assert (recommender.checkpoint, recommender.manifest) == (checkpoint, read_manifest(checkpoint))

@@ -1,0 +1,226 @@
+"""The loop: nothing but B moves, a killed run ends like an undisturbed one, and nothing is half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from etl.cohort import build_cohort
+from etl.errors import ConfigError, ContractError
+from etl.progress import Told
+from training import loop
+from training.base import load_tokenizer, resolve_attention
+from training.config import TrainConfig, load_config
+from training.manifest import find_checkpoints, read_manifest
+
+SETTINGS = ["batch_size=4", "warmup_steps=2", "learning_rate=5e-3"]
+
+
+def quiet(name: str) -> Told:
+    return lambda done, total, loss: None
+
+
+def small(*overrides: str) -> TrainConfig:
+    return load_config("smoke", [*SETTINGS, "ranks=[2]", "checkpoint_steps=[3, 6]", *overrides])
+
+
+def adapter(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return load_file(checkpoint / "adapter" / "adapter_model.safetensors")
+
+
+def log_of(run: Path) -> list[dict[str, Any]]:
+    lines = (run / "log.jsonl").read_text("utf-8").splitlines()
+    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+
+
+def test_a_checkpoint_says_where_it_came_from(trained_runs: Path) -> None:
+    found = [read_manifest(path) for path in find_checkpoints(trained_runs)]
+    assert [(m.rank, m.step) for m in found] == [(2, 2), (2, 4), (4, 2), (4, 4)]
+    for manifest in found:
+        assert manifest.frozen == ["lora_A"]
+        assert manifest.scaling == 16 / manifest.rank
+        assert manifest.losses["train"] is not None
+        assert manifest.losses["validation"] is not None
+        assert manifest.trainable_parameters == manifest.rank * 2 * (64 + 32)
+
+
+def test_only_b_moves_and_a_stays_bit_for_bit(trained_runs: Path) -> None:
+    early, late = adapter(trained_runs / "rank-4" / "step-000002"), adapter(trained_runs / "rank-4" / "step-000004")
+    for name, weight in early.items():
+        assert torch.equal(weight, late[name]) is ("lora_A" in name), name
+
+
+def test_the_adapter_file_holds_nothing_but_a_and_b(trained_runs: Path) -> None:
+    names = adapter(trained_runs / "rank-2" / "step-000004")
+    assert {name.split(".")[-2] for name in names} == {"lora_A", "lora_B"}
+
+
+def test_the_adapter_loads_as_plain_lora_anywhere(trained_runs: Path, random_base: Path) -> None:
+    """Also merged: the logits of the merged model are the adapter model's."""
+    folder = trained_runs / "rank-4" / "step-000004" / "adapter"
+    config = json.loads((folder / "adapter_config.json").read_text("utf-8"))
+    assert config["base_model_name_or_path"] == str(random_base)
+    ids = torch.arange(2, 40).unsqueeze(0)
+    base = AutoModelForCausalLM.from_pretrained(random_base).eval()
+    with torch.no_grad():
+        plain = base(input_ids=ids).logits
+        model = PeftModel.from_pretrained(base, folder).eval()
+        adapted = model(input_ids=ids).logits
+        merged = model.merge_and_unload()(input_ids=ids).logits
+    torch.testing.assert_close(adapted, merged, rtol=0, atol=1e-5)
+    assert (adapted - plain).abs().max() > 1e-4
+
+
+def test_training_lowers_the_loss(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> None:
+    config = small("ranks=[8]", "checkpoint_steps=[40]", "learning_rate=2e-2")
+    [checkpoint] = loop.train(config, tiny_cohort, str(random_base), tmp_path, quiet)
+    losses = [entry["loss"] for entry in log_of(checkpoint.parent)]
+    assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_the_log_counts_real_and_padded_tokens_and_holds_no_text(trained_runs: Path) -> None:
+    for entry in log_of(trained_runs / "rank-2"):
+        assert entry["response_tokens"] < entry["tokens"] <= entry["padded_tokens"]
+        assert all(isinstance(value, int | float) for value in entry.values())
+
+
+def test_a_rank_trained_after_another_equals_the_rank_trained_alone(
+    tiny_cohort: Path, random_base: Path, trained_runs: Path, tmp_path: Path
+) -> None:
+    alone = load_config("smoke", ["ranks=[4]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
+    loop.train(alone, tiny_cohort, str(random_base), tmp_path, quiet)
+    for name, weight in adapter(tmp_path / "rank-4" / "step-000004").items():
+        assert torch.equal(weight, adapter(trained_runs / "rank-4" / "step-000004")[name])
+
+
+def test_what_is_whole_is_not_trained_again(
+    tiny_cohort: Path, random_base: Path, trained_runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*args: object) -> None:
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(loop, "_build", never)
+    config = load_config("smoke", ["ranks=[2, 4]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
+    assert len(loop.train(config, tiny_cohort, str(random_base), trained_runs, quiet)) == 4
+
+
+def test_another_config_in_the_same_folder_is_refused(tiny_cohort: Path, random_base: Path, trained_runs: Path) -> None:
+    with pytest.raises(ContractError, match=r"differs in .*learning_rate"):
+        loop.train(
+            load_config("smoke", ["ranks=[2]", "learning_rate=0.5"]), tiny_cohort, str(random_base), trained_runs, quiet
+        )
+
+
+def test_another_cohort_in_the_same_folder_is_refused(
+    tiny_hospital: Path, random_base: Path, trained_runs: Path, tmp_path: Path
+) -> None:
+    build_cohort(tiny_hospital, tmp_path / "other", seed=1)
+    config = load_config("smoke", ["ranks=[2]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
+    with pytest.raises(ContractError, match="differs in cohort_sha256"):
+        loop.train(config, tmp_path / "other", str(random_base), trained_runs, quiet)
+
+
+def test_only_the_newest_checkpoint_keeps_its_trainer_state(trained_runs: Path) -> None:
+    kept = [path.parent.name for path in trained_runs.rglob("trainer")]
+    assert kept == ["step-000004", "step-000004"]
+
+
+def test_full_training_moves_every_matrix_and_saves_a_whole_model(
+    tiny_cohort: Path, random_base: Path, tmp_path: Path
+) -> None:
+    config = small("method=full", "checkpoint_steps=[2]")
+    [checkpoint] = loop.train(config, tiny_cohort, str(random_base), tmp_path, quiet)
+    before = AutoModelForCausalLM.from_pretrained(random_base).state_dict()
+    after = AutoModelForCausalLM.from_pretrained(checkpoint / "model").state_dict()
+    assert all(not torch.equal(before[name], after[name]) for name in before if "norm" not in name)
+    assert load_tokenizer(checkpoint / "model").chat_template
+
+
+def test_full_training_goes_on_from_a_checkpoint_with_the_same_bits(
+    tiny_cohort: Path, random_base: Path, tmp_path: Path
+) -> None:
+    for name, stages in {"whole": (4,), "stopped": (2, 4)}.items():
+        for steps in stages:
+            config = small("method=full", f"checkpoint_steps={[2, 4][: steps // 2]}")
+            (tmp_path / name / "full" / "run.json").unlink(missing_ok=True)  # the longer run is another config
+            loop.train(config, tiny_cohort, str(random_base), tmp_path / name, quiet)
+    whole, stopped = (
+        load_file(tmp_path / name / "full" / "step-000004" / "model" / "model.safetensors")
+        for name in ("whole", "stopped")
+    )
+    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_sgd_at_the_reference_rate_is_warned_of(
+    tiny_cohort: Path, random_base: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = small("ranks=[32]", "optimizer=sgd", "learning_rate=1e-3", "checkpoint_steps=[2]")
+    loop.train(config, tiny_cohort, str(random_base), tmp_path, quiet)
+    assert "hardly differs from its base" in caplog.text
+
+
+def test_flash_attention_by_name_is_never_replaced_in_silence() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is there, so it may run")
+    with pytest.raises(ConfigError, match="needs a CUDA GPU and flash-attn"):
+        resolve_attention("flash_attention_2")
+    assert resolve_attention("auto") == "sdpa"
+
+
+def test_learning_rates_follow_the_schedule() -> None:
+    constant = small("warmup_steps=4")
+    assert [loop.learning_rate(constant, step, 8) for step in (1, 2, 4, 8)] == [
+        pytest.approx(constant.learning_rate * share) for share in (0.25, 0.5, 1, 1)
+    ]
+    cosine = small("schedule=cosine", "checkpoint_steps=[8]", "warmup_steps=0")
+    assert loop.learning_rate(cosine, 4, 8) == pytest.approx(cosine.learning_rate / 2)
+    assert loop.learning_rate(cosine, 8, 8) == pytest.approx(0)
+
+
+def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
+    tiny_cohort: Path, random_base: Path, tmp_path: Path
+) -> None:
+    """kill -9, three times at random moments, against a run left alone: adapters and log are equal."""
+    steps = ["ranks=[2]", "checkpoint_steps=[10, 20, 30, 40]", *SETTINGS]
+
+    def command(out: Path) -> list[str]:
+        settings = [part for setting in steps for part in ("--set", setting)]
+        return [
+            *(sys.executable, "-m", "rxdraft", "train", "--data", str(tiny_cohort), "--base", str(random_base)),
+            *("--config", "smoke", "--out", str(out), *settings),
+        ]
+
+    draw = random.Random(5)
+    log = tmp_path / "killed" / "rank-2" / "log.jsonl"
+    for _ in range(3):
+        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        began, seen = time.monotonic(), log.stat().st_size if log.exists() else 0
+        while process.poll() is None and time.monotonic() - began < 120:
+            if log.exists() and log.stat().st_size != seen:  # it trains
+                time.sleep(draw.uniform(0, 0.6))
+                break
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
+
+    config = load_config("smoke", steps)
+    loop.train(config, tiny_cohort, str(random_base), tmp_path / "alone", quiet)
+    for checkpoint in find_checkpoints(tmp_path / "alone"):
+        twin = tmp_path / "killed" / checkpoint.relative_to(tmp_path / "alone")
+        assert read_manifest(twin).weights_sha256 == read_manifest(checkpoint).weights_sha256
+    assert log_of(tmp_path / "killed" / "rank-2") == log_of(tmp_path / "alone" / "rank-2")
+    assert not list(tmp_path.rglob("*.unfinished"))
