@@ -11,16 +11,14 @@ READY  := $(VENV)/.installed
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
-demo: $(READY) $(DEMO)/hospital/hospital.json ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
+demo: $(READY) ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
+	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
 	$(RX) etl --mimic $(DEMO)/hospital --out $(DEMO)/cohort
 	$(RX) train --data $(DEMO)/cohort --out $(DEMO)/runs --base tiny --config smoke
 	$(RX) evaluate --runs $(DEMO)/runs --oracle $(DEMO)/hospital/oracle.parquet --show
 	@echo
 	@echo "Start the service with:"
-	@echo "  $(RX) serve --model $(DEMO)/runs/rank-32/step-000200 --port 8000"
-
-$(DEMO)/hospital/hospital.json: | $(READY)
-	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
+	@echo "  $(RX) serve --model $(DEMO)/runs/rank-32/step-000240 --port 8000"
 
 test: $(READY) ## All tests; offline, on the CPU
 	$(VENV)/bin/python -m pytest

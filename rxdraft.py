@@ -49,6 +49,9 @@ def main() -> None:
     except RxdraftError as error:
         print(f"rxdraft: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        print(f"rxdraft: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

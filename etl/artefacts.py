@@ -19,25 +19,44 @@ def whole_or_absent(path: Path) -> Iterator[Path]:
     """Lend a path beside `path`; it becomes `path` only if the block ends without an error.
 
     Works for a file and for a folder that the block creates. Beside, since a rename is atomic only
-    within one file system. An existing file is replaced, an existing folder removed first. What a failed
-    block wrote is removed; what a killed one wrote is removed by the next.
+    within one file system. An existing file or folder is replaced. What a failed block wrote is removed;
+    what a killed one wrote is removed by the next, which also brings back a folder that a kill between its
+    two renames left under its other name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
+    old = path.with_name(f".{path.name}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    remove(old)
     remove(unfinished)
     try:
         yield unfinished
+        if path.is_dir() and unfinished.exists():
+            path.rename(old)  # a folder cannot be renamed onto another
+        unfinished.replace(path)
     except BaseException:
         remove(unfinished)
+        if old.exists() and not path.exists():
+            old.rename(path)
         raise
-    if path.is_dir():
-        old = path.with_name(f".{path.name}.old")
-        remove(old)
-        path.rename(old)
-        unfinished.rename(path)
-        remove(old)
-    else:
-        unfinished.replace(path)
+    remove(old)
+
+
+def check_replaceable(path: Path, marker: str, made_by: str) -> None:
+    """See that a folder may be replaced: it is absent, empty, or an earlier output of the same command.
+
+    Args:
+        path: what is to be written.
+        marker: the file that says a folder is such an output.
+        made_by: the command.
+
+    Raises:
+        ContractError: something else stands there; nothing is touched.
+    """
+    if not path.exists() or (path.is_dir() and (not any(path.iterdir()) or (path / marker).is_file())):
+        return
+    raise ContractError(f"{path} exists and was not made by `{made_by}`; choose another --out")
 
 
 def remove(path: Path) -> None:

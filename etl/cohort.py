@@ -59,14 +59,15 @@ def build_cohort(
         ContractError: `out` holds something else than this cohort; nothing is touched.
     """
     found = source.find_files(mimic)
+    artefacts.check_replaceable(out, "cohort.json", "rxdraft etl")
     on_stage("digests")
     origin = {
         "format": FORMAT,
-        "inputs": {table: artefacts.sha256_file(path) for table, path in sorted(found.items())},
+        "inputs": source.digests(mimic, found),
         "seed": seed,
         "versions": {"duckdb": duckdb.__version__, "prompt": prompts.VERSION, "rxdraft": version("rxdraft")},
     }
-    if out.exists() and not overwrite:
+    if (out / "cohort.json").exists() and not overwrite:
         return _whole(out, origin)
     with artefacts.whole_or_absent(out) as folder:
         folder.mkdir()
@@ -141,7 +142,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, seed: int) -> None:
     # One CSV row group after another: without it the order of rows, and so the bytes, would vary.
     con.execute("SET preserve_insertion_order = true").fetchall()
     con.create_function("normalise_drug", normalise_drug, ["VARCHAR"], "VARCHAR")
-    con.execute("CREATE TABLE settings AS SELECT ?::BIGINT AS split_seed", [seed]).fetchall()
+    con.execute("CREATE TABLE settings AS SELECT ?::VARCHAR AS split_seed", [str(seed)]).fetchall()
     con.execute("CREATE SCHEMA seed").fetchall()
     with as_file(files("etl") / "vocabulary" / "measurements.csv") as path:
         con.execute("CREATE TABLE seed.measurements AS FROM read_csv(?, header = true)", [str(path)]).fetchall()
@@ -247,8 +248,6 @@ def _write_prompts(folder: Path) -> None:
 
 def _whole(out: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """Return the cohort that stands at `out` if it is the one asked for."""
-    if not (out / "cohort.json").is_file():
-        raise ContractError(f"{out} exists and is no cohort; choose another --out")
     cohort = read_cohort(out)
     other = [name for name in origin if cohort.get(name) != origin[name]]
     if other:

@@ -12,13 +12,14 @@ def synth(
     out: Annotated[Path, typer.Option(help="Folder to write: hosp/*.csv.gz, oracle.parquet, hospital.json.")],
     patients: Annotated[int, typer.Option(min=1, help="Patients; about 1.9 admissions each.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of everything drawn, the hospital's habits included.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the hospital that --out holds.")] = False,
 ) -> None:
     """Write a synthetic hospital as MIMIC-IV files."""
     from etl.progress import bar
     from etl.synth import write_hospital
 
     with bar("synthetic patients", total=patients) as told:
-        made = write_hospital(out, patients, seed, on_patients=told)
+        made = write_hospital(out, patients, seed, overwrite=overwrite, on_patients=told)
     print(f"{made['admissions']} admissions with orders of {patients} synthetic patients in {out}")
 
 

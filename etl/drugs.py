@@ -28,8 +28,10 @@ def normalise_drug(raw: str) -> str:
     name = unicodedata.normalize("NFKC", raw).casefold()
     # casefold can open new compatibility sequences; a second round makes the result a fixed point
     name = unicodedata.normalize("NFKC", name)
-    while _NON_FORMULARY in name:
-        name = name.replace(_NON_FORMULARY, " ")
+    # "<|" begins a special token in a prompt: no drug's name may spell one
+    for mark in (_NON_FORMULARY, "<|"):
+        while mark in name:
+            name = name.replace(mark, " ")
     return " ".join("".join(c if c.isprintable() else " " for c in name).split()).strip(_STRAY)
 
 

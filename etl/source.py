@@ -11,6 +11,7 @@ from pathlib import Path
 
 import duckdb
 
+from etl import artefacts
 from etl.errors import SourceDataError
 
 TABLES: dict[str, dict[str, str]] = {
@@ -70,6 +71,29 @@ def find_files(mimic: Path) -> dict[str, Path]:
     if missing:
         names = ", ".join(f"{table}{{{','.join(_SUFFIXES)}}}" for table in missing)
         raise SourceDataError(f"{folder} lacks {names}; point --mimic at the folder that holds hosp/")
+    return found
+
+
+def digests(mimic: Path, files: dict[str, Path]) -> dict[str, str]:
+    """Return each file's SHA-256, compared with the release's own SHA256SUMS.txt where that lies beside.
+
+    A gz file with a flipped bit can inflate without an error; the release's sums are what tells.
+
+    Raises:
+        SourceDataError: files differ from their sums; all of them are named.
+    """
+    found = {table: artefacts.sha256_file(path) for table, path in sorted(files.items())}
+    sums = mimic / "SHA256SUMS.txt"
+    listed = dict[Path, str]()
+    if sums.is_file():
+        for line in sums.read_text("utf-8", errors="replace").splitlines():
+            digest, _, name = line.partition(" ")
+            listed[mimic / name.strip().lstrip("*")] = digest.lower()
+    other = [str(path) for table, path in files.items() if listed.get(path, found[table]) != found[table]]
+    if other:
+        raise SourceDataError(
+            f"{', '.join(other)} differs from {sums}; copy it again, or remove that file if the change is yours"
+        )
     return found
 
 
@@ -143,12 +167,12 @@ def _explain(message: str) -> str:
         return "the gz file is truncated or damaged; copy it again"
     if "not utf-8" in message.lower() or "invalid unicode" in message.lower():
         return f"{where} is not UTF-8; convert the file to UTF-8"
-    bad = re.search(r'converting column "(\w+)".*?to \'(\w+)', message, re.DOTALL)
-    if bad:
-        return f"{where}: column {bad[1]} holds a value that is no {bad[2]}; restore the file"
-    bad = re.search(r"Could not convert string .* to '?(\w+)'?", message)
-    if bad:
-        return f"{where} holds a value that is no {bad[1]}; restore the file"
+    if message.startswith("Conversion Error"):
+        # The message quotes the value, which could read like anything: only words of ours are taken from it.
+        column = re.search(r'Error when converting column "(\w+)"\. Could not convert', message)
+        known = column and column[1] in {name for columns in TABLES.values() for name in columns}
+        place = f"{where}: column {column[1]}" if column and known else where
+        return f"{place} holds a value of another type than MIMIC-IV's; restore the file"
     if "Parquet" in message or "parquet" in message:
         return "not a readable Parquet file; copy it again"
     return f"{where} cannot be read as comma-separated text with the header's number of columns; restore the file"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import polars as pl
 
 from etl import artefacts
 from etl.drugs import normalise_drug
+from etl.errors import ContractError
 
 HABIT = 0.88
 """Share of a class's orders that go to the hospital's preferred member; the others share the rest."""
@@ -90,7 +92,12 @@ class Stay:
 
 
 def write_hospital(
-    out: Path, patients: int, seed: int, on_patients: Callable[[int], None] = lambda patients: None
+    out: Path,
+    patients: int,
+    seed: int,
+    *,
+    overwrite: bool = False,
+    on_patients: Callable[[int], None] = lambda patients: None,
 ) -> dict[str, Any]:
     """Write `patients` synthetic patients as `out/hosp/*.csv.gz`, with `oracle.parquet` and `hospital.json`.
 
@@ -98,14 +105,21 @@ def write_hospital(
     drugs of the previous stay, before any was drawn; canonical names, likeliest first.
 
     Args:
-        out: appears whole or not at all; an existing one is replaced.
+        out: appears whole or not at all; the same hospital, if whole, is left as it is.
         patients: at least 1; about 1.9 stays each.
         seed: of everything drawn.
+        overwrite: replace another hospital that stands at `out`.
         on_patients: told how many patients were written, now and then.
 
     Returns:
         The content of hospital.json.
+
+    Raises:
+        ContractError: `out` holds something else, or another hospital and `overwrite` was not given.
     """
+    artefacts.check_replaceable(out, "hospital.json", "rxdraft synth")
+    if (out / "hospital.json").is_file() and not overwrite:
+        return _whole(out, {"patients": patients, "seed": seed, "version": version("rxdraft")})
     draw = random.Random(seed)
     hospital = read_hospital(seed)
     oracle: dict[str, list[Any]] = {"hadm_id": [], "drugs": [], "chances": []}
@@ -123,6 +137,7 @@ def write_hospital(
             "patients": patients,
             "admissions": len(oracle["hadm_id"]),
             "seed": seed,
+            "version": version("rxdraft"),
             "habits": hospital.habits,
             "files": {
                 str(path.relative_to(folder)): artefacts.sha256_file(path)
@@ -131,6 +146,16 @@ def write_hospital(
             },
         }
         artefacts.write_json(folder / "hospital.json", made)
+    return made
+
+
+def _whole(out: Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the hospital that stands at `out` if it is the one asked for."""
+    made: dict[str, Any] = artefacts.read_json(out / "hospital.json", "rxdraft synth")
+    other = [name for name in wanted if made.get(name) != wanted[name]]
+    other += [name for name in made.get("files", {}) if not (out / name).is_file()]
+    if other:
+        raise ContractError(f"{out} holds a hospital that differs in {', '.join(other)}; give --overwrite")
     return made
 
 

@@ -24,10 +24,10 @@ def previous_admission(previous: Sequence[str] | None, formulary: Sequence[str],
 
 
 def matched_lengths(lengths: Sequence[int | None]) -> list[int]:
-    """Return the list length a baseline gets per admission: the model's, or its mean where it gave no list."""
-    given = [length for length in lengths if length]
+    """Return the list length a baseline gets per admission: the model's, or its mean where that is None, no list."""
+    given = [length for length in lengths if length is not None]
     usual = round(sum(given) / len(given)) if given else 0
-    return [length or usual for length in lengths]
+    return [usual if length is None else length for length in lengths]
 
 
 def best_length(chances: Sequence[float]) -> int:

@@ -78,12 +78,14 @@ def evaluate(
     checkpoints = [(path, read_manifest(path)) for path in find_checkpoints(runs)]
     if not checkpoints:
         raise ContractError(f"{runs} holds no checkpoint; train one with `rxdraft train`")
+    _check_names(checkpoints)
     folder = cohort or _recorded_cohort(checkpoints[0][0])
     read_cohort(folder)
     found = artefacts.sha256_file(folder / "cohort.json")
-    if other := [cell_name(manifest) for _, manifest in checkpoints if manifest.cohort_sha256 != found]:
+    if other := {m.cohort_sha256[:12]: cell_name(m) for _, m in checkpoints if m.cohort_sha256 != found}:
+        trained = ", ".join(f"{name} was trained on {digest}" for digest, name in other.items())
         raise ContractError(
-            f"{folder} is cohort {found[:12]}; {', '.join(other)} trained on another, "
+            f"{folder} is cohort {found[:12]}; {trained}, "
             "so its test patients may be known to them; give the cohort they were trained on with --data"
         )
     samples = read_samples(folder, split)
@@ -100,6 +102,15 @@ def evaluate(
     matched = min(cells, key=lambda cell: (cell.manifest.losses.get("validation") or 0.0, -cell.manifest.step))
     rows = _score_baselines(samples, formulary, matched, oracle)
     return Table(split, cells, rows, matched.name, samples)
+
+
+def _check_names(checkpoints: Sequence[tuple[Path, Manifest]]) -> None:
+    by_name: dict[str, list[str]] = {}
+    for path, manifest in checkpoints:
+        by_name.setdefault(cell_name(manifest), []).append(str(path))
+    twins = [f"{name}: {', '.join(paths)}" for name, paths in by_name.items() if len(paths) > 1]
+    if twins:
+        raise ContractError(f"one row, several checkpoints ({'; '.join(twins)}); give --runs a folder with one of each")
 
 
 def _recorded_cohort(checkpoint: Path) -> Path:
@@ -124,7 +135,8 @@ def _score_cell(predictions: pl.DataFrame, samples: pl.DataFrame, formulary: Seq
 def _score_baselines(
     samples: pl.DataFrame, formulary: Sequence[str], matched: Cell, oracle: Path | None
 ) -> dict[str, Scores]:
-    lengths = baselines.matched_lengths([len(drugs) for drugs in matched.predictions["drugs"]])
+    answers = zip(matched.predictions["drugs"], matched.predictions["outcome"], strict=True)
+    lengths = baselines.matched_lengths([len(d) if Outcome(outcome).well_formed else None for d, outcome in answers])
     truths = samples["drugs"].to_list()
     lists = {
         "popularity": [baselines.popularity(formulary, length) for length in lengths],

@@ -67,10 +67,11 @@ class Judge:
             base_url: such as http://127.0.0.1:8001/v1.
             model: the endpoint's name for it.
             allow_remote: patient facts may leave this machine.
-            api_key: where None, OPENAI_API_KEY of the environment, if any.
+            api_key: where None, OPENAI_API_KEY of the environment; a local endpoint is sent no key.
 
         Raises:
-            ConfigError: the endpoint is elsewhere and that was not allowed, or openai is not installed.
+            ConfigError: the endpoint is elsewhere and that was not allowed or no key is set, or openai is not
+                installed.
         """
         host = urlsplit(base_url).hostname
         if host not in _LOOPBACK and not allow_remote:
@@ -84,8 +85,18 @@ class Judge:
             raise ConfigError("--judge needs the openai package: pip install 'rxdraft[judge]'") from None
         self._openai = openai
         self.model = model
-        local_key = "none" if host in _LOOPBACK else None
-        self._client = openai.OpenAI(base_url=base_url, api_key=api_key or local_key, max_retries=3, timeout=120)
+        here = host in _LOOPBACK
+        try:
+            self._client = openai.OpenAI(
+                base_url=base_url,
+                api_key=api_key or ("none" if here else None),
+                max_retries=3,
+                timeout=120,
+                # A proxy of the environment is another machine.
+                http_client=openai.DefaultHttpx2Client(trust_env=False) if here else None,
+            )
+        except openai.OpenAIError:
+            raise ConfigError(f"judge {host} needs a key; set OPENAI_API_KEY") from None
 
     def ask(self, facts: dict[str, Any], drugs: list[str]) -> Verdict | None:
         """Return the verdict on one list, or None where the answer does not count every drug once.
@@ -102,13 +113,15 @@ class Judge:
                 temperature=0,
                 store=False,
             )
-        except self._openai.LengthFinishReasonError:
+        except (self._openai.LengthFinishReasonError, self._openai.ContentFilterFinishReasonError):
             return None
         except self._openai.APIError as error:
             status = getattr(error, "status_code", None)
             raise ConfigError(f"the judge did not answer ({status or type(error).__name__}); check --judge") from None
         except ValueError:  # no JSON, or not a verdict
             return None
+        except AttributeError:  # the client parses whatever came with status 200
+            raise ConfigError("the judge's answer is no chat completion; check --judge") from None
         verdict = answer.choices[0].message.parsed if answer.choices else None
         if verdict is None or verdict.appropriate + verdict.inappropriate != len(drugs):
             return None

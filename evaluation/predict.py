@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 
-from etl import artefacts
+from etl import artefacts, prompts
 from etl.cohort import to_admission
 from serving.recommender import Recommender, load_recommenders
 from training.manifest import Manifest
@@ -98,7 +98,12 @@ def _draft(recommender: Recommender, samples: pl.DataFrame, on_drafts: Callable[
 
 
 def _origin(manifest: Manifest, origin: dict[str, str]) -> dict[str, str]:
-    return {**origin, "weights_sha256": manifest.weights_sha256, "base_sha256": manifest.base_sha256}
+    return {
+        **origin,
+        "weights_sha256": manifest.weights_sha256,
+        "base_sha256": manifest.base_sha256,
+        "prompt_version": prompts.VERSION,
+    }
 
 
 def _read(path: Path, origin: dict[str, str]) -> pl.DataFrame | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from etl import artefacts
-from etl.prompts import Outcome
+from etl.cohort import to_admission
+from etl.prompts import Outcome, render_prompt
 from evaluation.evaluate import Cell, Table
 from evaluation.metrics import Scores
 
@@ -43,7 +44,7 @@ def to_markdown(table: Table, judged: dict[str, float | None] | None = None) -> 
         return "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
 
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(_COLUMNS), rule, *map(line, body), "", *_notes(table)]) + "\n"
+    return "\n".join([line(_COLUMNS), rule, *map(line, body), "", *_notes(table, judged is not None)]) + "\n"
 
 
 def _common(scores: Scores) -> tuple[str, ...]:
@@ -59,7 +60,7 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _notes(table: Table) -> list[str]:
+def _notes(table: Table, judged: bool) -> list[str]:
     admissions, patients = table.samples.height, table.samples["subject_id"].n_unique()
     notes = [
         f"{admissions} admissions of {patients} patients, split {table.split}. Truth: the drugs ordered in the stay.",
@@ -69,6 +70,8 @@ def _notes(table: Table) -> list[str]:
         f"popularity and previous admission have the list lengths of {table.matched_to}, the checkpoint with the",
         "lowest validation loss; where it gave no list, its mean length.",
     ]
+    if judged:
+        notes.append("Appropriateness: the judge's own counts, without decoys; how much it lets pass is not known.")
     if "oracle" in table.baselines:
         notes.append("oracle: the list of highest expected Jaccard by one who knows the chance of every drug.")
     failures = {
@@ -118,15 +121,15 @@ def write(table: Table, out: Path, judged: dict[str, Any] | None = None) -> None
 
 
 def worked_example(table: Table, cell: Cell, place: int = 0) -> str:
-    """Return one admission in words: its diagnoses, the draft with hits marked, and what it missed."""
+    """Return one admission in words: what the model was told, the draft with hits marked, and what it missed."""
     sample = table.samples.row(place, named=True)
     drafted = cell.predictions.row(place, named=True)
     truth = set(sample["drugs"])
+    told = render_prompt(to_admission(sample))[1]["content"].splitlines()
     lines = [
-        f"One admission of split {table.split}, drafted by {cell.name}",
-        f"  {sample['age']} years, {sample['sex']}",
-        *(f"  - {d['title'] or d['icd_code']}" for d in sample["diagnoses"]),
-        f"Draft ({drafted['outcome']}); + was ordered in the stay, - was not",
+        f"One admission of split {table.split}, drafted by {cell.name}. What the model was told:",
+        *(f"  {line}" for line in told),
+        f"Draft ({drafted['outcome']}); + was ordered in the stay, - was not:",
         *(f"  {'+' if drug in truth else '-'} {drug}" for drug in drafted["drugs"]),
         f"Ordered and not drafted: {', '.join(d for d in sample['drugs'] if d not in drafted['drugs']) or 'nothing'}",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -46,9 +47,9 @@ def create_app(load: Callable[[], Recommender]) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.recommender = None
-        loading = asyncio.create_task(_load(app, load))
+        # A daemon, so that a process told to stop while it loads does stop.
+        threading.Thread(target=_load, args=(app, load), daemon=True).start()
         yield
-        loading.cancel()
 
     # The interactive docs would load scripts from other hosts; the schema itself is at /openapi.json.
     app = FastAPI(
@@ -57,6 +58,7 @@ def create_app(load: Callable[[], Recommender]) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the query
         max_body_size=MAX_BODY_BYTES,
         telemetry=_NO_TELEMETRY,
     )
@@ -105,12 +107,12 @@ def _not_ready() -> JSONResponse:
     return response
 
 
-async def _load(app: FastAPI, load: Callable[[], Recommender]) -> None:
+def _load(app: FastAPI, load: Callable[[], Recommender]) -> None:
     try:
-        app.state.recommender = await asyncio.to_thread(load)
-    except Exception:
-        log.exception("the model could not be loaded")
-        raise
+        app.state.recommender = load()
+    except Exception as error:
+        log.error("the model could not be loaded: %s", type(error).__name__)
+        return
     log.info("ready")
 
 

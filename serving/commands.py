@@ -30,9 +30,9 @@ def recommend(
 
     if str(json) != "-" and not json.is_file():
         raise ConfigError(f"{json} is no file; give one admission as JSON")
-    text = sys.stdin.read() if str(json) == "-" else json.read_text("utf-8")
+    body = sys.stdin.buffer.read() if str(json) == "-" else json.read_bytes()
     try:
-        request = DraftRequest.model_validate_json(text)
+        request = DraftRequest.model_validate_json(body)
     except ValidationError as error:
         places = "; ".join(f"{'/'.join(map(str, d['loc'])) or 'body'}: {d['type']}" for d in error.errors())
         raise ConfigError(f"{json} is no admission: {places}") from None
@@ -58,18 +58,20 @@ def serve(
 
     read_manifest(model)  # a wrong folder is said before a port is opened
 
+    import signal
+    import sys
+
     import uvicorn
 
-    from etl.errors import RxdraftError
     from serving.app import create_app
     from serving.recommender import Recommender, load_recommenders
 
-    failed: list[RxdraftError] = []
+    failed: list[Exception] = []
 
     def load() -> Recommender:
         try:
             return load_recommenders([model], base)[0]
-        except RxdraftError as error:
+        except Exception as error:
             failed.append(error)
             server.should_exit = True
             raise
@@ -77,6 +79,8 @@ def serve(
     # The access log would hold whatever a client puts into a URL.
     server = uvicorn.Server(uvicorn.Config(create_app(load), host=host, port=port, access_log=False))
     log.info("drafts at http://%s:%d/v1/drafts, once /readyz answers 200", host, port)
+    # uvicorn raises the signal again once it has shut down: to have been told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     server.run()
     if failed:
         raise failed[0]

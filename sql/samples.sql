@@ -12,7 +12,7 @@
 WITH diagnosis_lists AS (
     SELECT
         hadm_id,
-        list({'icd_code': icd_code, 'icd_version': icd_version, 'title': title} ORDER BY seq_num, icd_code)
+        list({'icd_code': icd_code, 'icd_version': icd_version, 'title': title} ORDER BY seq_num, icd_code, icd_version)
             AS diagnoses
     FROM diagnoses
     GROUP BY hadm_id

@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Before any library reads them: no test may look for a model or a file elsewhere.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-# Two-layer models gain nothing from threads, and one thread always adds in the same order.
+# Tiny matrices: several threads on few cores wait for each other, and one thread always adds in the same order.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# No test is about time, and busy cores are slow at moments.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +78,18 @@ def trained_runs(tiny_cohort: Path, random_base: Path, tmp_path_factory: pytest.
     config = load_config("smoke", ["ranks=[2, 4]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
     train(config, tiny_cohort, str(random_base), folder, lambda name: lambda done, total, loss: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def taught_runs(tiny_cohort: Path, random_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like trained_runs, on a base that was first taught the cohort: most of its answers are lists."""
+    from training.config import load_config
+    from training.loop import train
+
+    folder = tmp_path_factory.mktemp("taught")
+    quiet = lambda name: lambda done, total, loss: None  # noqa: E731
+    whole = ['method="full"', "checkpoint_steps=[120]", "batch_size=8", "warmup_steps=5", "learning_rate=3e-3"]
+    [taught] = train(load_config("smoke", whole), tiny_cohort, str(random_base), folder / "full", quiet)
+    small = ["ranks=[2, 4]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"]
+    train(load_config("smoke", small), tiny_cohort, str(taught / "model"), folder / "runs", quiet)
+    return folder / "runs"

@@ -25,7 +25,7 @@ def wheel_contents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     [wheel] = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(folder / "site")  # noqa: S202
+        archive.extractall(folder / "site")
     return folder / "site"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -24,7 +24,7 @@ def save(
     folder: Path,
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
-    optimizer: Any,
+    optimizers: Sequence[torch.optim.Optimizer],
     cohort: Path,
     manifest: Manifest,
 ) -> None:
@@ -42,7 +42,7 @@ def save(
         for name in VOCABULARY:
             shutil.copyfile(cohort / name, new / "vocabulary" / name)
         (new / "trainer").mkdir()
-        torch.save(optimizer.state_dict(), new / "trainer" / "optimizer.pt")
+        torch.save([optimizer.state_dict() for optimizer in optimizers], new / "trainer" / "optimizers.pt")
         write_manifest(new, replace(manifest, weights_sha256=weights_sha256(weights)))
 
 
@@ -71,16 +71,17 @@ def load_weights(model: nn.Module, folder: Path) -> None:
             raise ContractError(f"{weights} holds other matrices than the base; remove {folder} and train again")
 
 
-def load_trainer(optimizer: Any, folder: Path) -> None:
-    """Put the optimiser where the checkpoint left it.
+def load_trainer(optimizers: Sequence[torch.optim.Optimizer], folder: Path) -> None:
+    """Put the optimisers where the checkpoint left them.
 
     Raises:
         ContractError: the checkpoint keeps no trainer state, so it cannot be gone on from.
     """
-    path = folder / "trainer" / "optimizer.pt"
+    path = folder / "trainer" / "optimizers.pt"
     if not path.is_file():
         raise ContractError(f"{folder} is the newest checkpoint and has no trainer/; remove it to go on from an older")
-    optimizer.load_state_dict(torch.load(path, weights_only=True))
+    for optimizer, state in zip(optimizers, torch.load(path, weights_only=True), strict=True):
+        optimizer.load_state_dict(state)
 
 
 def drop_older_trainers(run: Path, newest: Path) -> None:

@@ -29,8 +29,9 @@ class TrainConfig(BaseModel):
     a_seed: int = 0
     """Seed of the frozen A; rank 16's A is the first 16 rows of rank 32's."""
 
-    optimizer: Literal["sgd", "adamw"]
-    """sgd: plain, as the reference has it. adamw: betas .9 and .999."""
+    optimizer: Literal["sgd", "adamw", "muon"]
+    """sgd: plain, as the reference has it. adamw: betas .9 and .999. muon: orthogonalised momentum on the inner
+    matrices and adamw on the rest, for method full; half the samples adamw needs to pretrain the tiny base."""
     learning_rate: float = Field(gt=0)
     """At its highest, after warm-up."""
     weight_decay: float = Field(0.0, ge=0)
@@ -73,6 +74,8 @@ class TrainConfig(BaseModel):
             problems.append("ranks must be positive and differ")
         if self.schedule == "cosine" and len(self.checkpoint_epochs) + len(self.checkpoint_steps) > 1:
             problems.append("schedule cosine takes one checkpoint: an earlier one would be no shorter training")
+        if self.optimizer == "muon" and self.method != "full":
+            problems.append("optimizer muon is for method full; an adapter takes adamw or sgd")
         if problems:
             raise ValueError("; ".join(problems))
         return self

@@ -154,16 +154,16 @@ def train_run(run: Run, on_step: Told) -> list[Path]:
     if run.rank:
         fa_lora.freeze_lora_a(model)
         fa_lora.check_only_b_trains(model)
-    optimizer = _optimizer(run.config, [weight for weight in model.parameters() if weight.requires_grad])
-    loss_module, optimizer = accelerator.prepare(ResponseLoss(model), optimizer)
+    optimizers = _optimizers(run.config, model)
     if newest:
-        checkpoint.load_trainer(optimizer, newest)
+        checkpoint.load_trainer(optimizers, newest)
+    loss_module, *prepared = accelerator.prepare(ResponseLoss(model), *optimizers)
     first_a = fa_lora.lora_a(model) if run.rank else {}
     started_at = done[newest] if newest else 0
     loss_sum, token_count = 0.0, 0
     with _StepLog(run.folder / "log.jsonl", keep=started_at) as step_log:
         for step, epoch, rows in _steps_from(run, started_at):
-            loss, tokens, entry = _step(run, accelerator, loss_module, optimizer, step, rows)
+            loss, tokens, entry = _step(run, accelerator, loss_module, prepared, step, rows)
             loss_sum, token_count = loss_sum + loss, token_count + tokens
             step_log.write({"step": step, "epoch": epoch, **entry})
             on_step(step, steps[-1], loss / tokens)
@@ -175,7 +175,7 @@ def train_run(run: Run, on_step: Told) -> list[Path]:
                 _check_a_unchanged(model, first_a)
                 _warn_if_still(model, step)
             folder = run.folder / f"step-{step:06d}"
-            checkpoint.save(folder, model, run.tokenizer, optimizer, run.cohort, _manifest(run, model, step, losses))
+            checkpoint.save(folder, model, run.tokenizer, optimizers, run.cohort, _manifest(run, model, step, losses))
             checkpoint.drop_older_trainers(run.folder, folder)
             log.info("step %d: train loss %.4f, validation loss %s", step, losses["train"], losses["validation"])
             loss_sum, token_count = 0.0, 0
@@ -202,14 +202,14 @@ def _step(
     run: Run,
     accelerator: Accelerator,
     loss_module: nn.Module,
-    optimizer: Any,
+    optimizers: list[Any],
     step: int,
     rows: list[Encoded],
 ) -> tuple[float, int, dict[str, Any]]:
     """Take one optimiser step; return the summed loss, the response tokens and what the log keeps."""
     began = time.perf_counter()
     rate = learning_rate(run.config, step, run.checkpoint_steps[-1])
-    for group in optimizer.param_groups:
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group["lr"] = rate
     loss_module.train()
     input_ids, labels = _batch(run, rows)
@@ -223,8 +223,9 @@ def _step(
         raise ConfigError(f"the gradient of step {step} is not finite; lower learning_rate or set clip_norm")
     if run.config.clip_norm is not None:
         nn.utils.clip_grads_with_norm_(learning, run.config.clip_norm, norm)
-    optimizer.step()
-    optimizer.zero_grad()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
     return (
         loss_sum,
         tokens,
@@ -281,9 +282,21 @@ def _build(run: Run) -> nn.Module:
     return peft_model
 
 
-def _optimizer(config: TrainConfig, weights: list[nn.Parameter]) -> torch.optim.Optimizer:
-    kind = torch.optim.SGD if config.optimizer == "sgd" else torch.optim.AdamW
-    return kind(weights, lr=config.learning_rate, weight_decay=config.weight_decay)
+def _optimizers(config: TrainConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Return the optimisers that share what learns; all take the one learning rate of a step."""
+    learning = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return [torch.optim.SGD(learning.values(), **settings)]
+    if config.optimizer == "adamw":
+        return [torch.optim.AdamW(learning.values(), **settings)]
+    inner = [weight for name, weight in learning.items() if ".layers." in name and weight.ndim == 2]
+    rest = [weight for weight in learning.values() if all(weight is not other for other in inner)]
+    # match_rms_adamw: an update as large as AdamW's, so that one rate suits both.
+    return [
+        torch.optim.Muon(inner, adjust_lr_fn="match_rms_adamw", **settings),
+        torch.optim.AdamW(rest, **settings),
+    ]
 
 
 def _check_a_unchanged(model: nn.Module, first: dict[str, torch.Tensor]) -> None:

@@ -28,18 +28,18 @@ from training.loop import train
 
 log = logging.getLogger(__name__)
 
-PATIENTS, SEED = 5500, 20_080_101
+PATIENTS, SEED = 7000, 20_080_101
 """Of the hospital the base learns from; the seed is nobody's default."""
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 2048,
-    "hidden_size": 256,
-    "intermediate_size": 1024,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
+    "hidden_size": 192,
+    "intermediate_size": 768,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 3,
     "max_position_embeddings": 4096,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0},
+    "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
     "tie_word_embeddings": True,
 }
 

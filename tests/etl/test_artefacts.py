@@ -105,12 +105,12 @@ import os, sys
 from pathlib import Path
 from etl.artefacts import whole_or_absent
 if sys.argv[2] == "between the renames":
-    rename = Path.rename
+    replace = Path.replace
     def die_at_second(self, target):
         if self.name.endswith(".unfinished"):
             os._exit(9)
-        return rename(self, target)
-    Path.rename = die_at_second
+        return replace(self, target)
+    Path.replace = die_at_second
 with whole_or_absent(Path(sys.argv[1])) as new:
     new.mkdir()
     (new / "half").write_text("half")
