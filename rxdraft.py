@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -37,6 +38,8 @@ def _set_up(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step to stderr.")] = False,
 ) -> None:
     """Set up logging, once."""
+    # Between versions of transformers and peft, about names neither we nor a user can change.
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for package in ("etl", "training", "serving", "evaluation"):
         logging.getLogger(package).setLevel(logging.INFO if verbose else logging.WARNING)

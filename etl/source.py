@@ -116,7 +116,9 @@ def load(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> dict[str, in
     for table, path in files.items():
         columns = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in TABLES[table].items())
         try:
-            con.execute(f"CREATE TABLE raw.{table} AS SELECT {columns} FROM {_scan(table, path)}").fetchall()
+            con.execute(f"CREATE TABLE raw.{table} AS SELECT {columns} FROM {_scan(path, TABLES[table])}").fetchall()
+        except duckdb.ConversionException as error:
+            raise SourceDataError(f"{path}: {_line(str(error))}{_bad_column(con, table, path)}") from None
         except duckdb.Error as error:
             raise SourceDataError(f"{path}: {_explain(str(error))}") from None
     problems = _empty_tables(con, files) or _broken_keys(con, files) + _unknown_versions(con, files)
@@ -125,30 +127,22 @@ def load(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> dict[str, in
     return {table: _one(con, f"SELECT count(*) FROM raw.{table}") for table in files}
 
 
-def _scan(table: str, path: Path) -> str:
-    """Return the FROM clause that reads one file with the declared types."""
+def _scan(path: Path, columns: dict[str, str]) -> str:
+    """Return the FROM clause that reads one file, these columns of a csv with these types and all others as text."""
     quoted = str(path).replace("'", "''")
     if path.suffix == ".parquet":
         return f"read_parquet('{quoted}')"
-    types = ", ".join(f"'{name}': '{kind}'" for name, kind in TABLES[table].items())
-    # All other columns are text too, so that a guess about a column nobody reads cannot stop a load.
-    return (
-        f"read_csv('{quoted}', header = true, delim = ',', quote = '\"', escape = '\"', "
-        f"all_varchar = true, types = {{{types}}})"
-    )
+    types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
+    # Text, not guessed, so that a column nobody reads cannot stop a load.
+    options = f"all_varchar = true, types = {{{types}}}" if types else "all_varchar = true"
+    return f"read_csv('{quoted}', header = true, delim = ',', quote = '\"', escape = '\"', {options})"
 
 
 def _check_columns(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> None:
     problems = []
     for table, path in files.items():
-        quoted = str(path).replace("'", "''")
-        scan = (
-            f"read_parquet('{quoted}')"
-            if path.suffix == ".parquet"
-            else f"read_csv('{quoted}', header = true, delim = ',', quote = '\"', escape = '\"', all_varchar = true)"
-        )
         try:
-            have = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()]
+            have = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {_scan(path, {})}").fetchall()]
         except duckdb.Error as error:
             problems.append(f"{path}: {_explain(str(error))}")
             continue
@@ -159,20 +153,30 @@ def _check_columns(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> No
         raise SourceDataError("; ".join(problems) + "; wanted are MIMIC-IV 2.2 or 3.1 hosp tables")
 
 
+def _line(message: str) -> str:
+    """Return "line N: " where DuckDB's error tells it, before it quotes anything; else nothing."""
+    line = re.match(r"[\w ]+: CSV Error on Line: (\d+)", message)
+    return f"line {line[1]}: " if line else ""
+
+
+def _bad_column(con: duckdb.DuckDBPyConnection, table: str, path: Path) -> str:
+    """Name the columns that hold a value of another type; DuckDB's own words quote the value, so we look again."""
+    tests = ", ".join(f"bool_or({n} IS NOT NULL AND TRY_CAST({n} AS {k}) IS NULL)" for n, k in TABLES[table].items())
+    try:
+        found = con.execute(f"SELECT {tests} FROM {_scan(path, {})}").fetchall()[0]
+    except duckdb.Error as error:
+        return _explain(str(error))
+    bad = [(name, kind) for (name, kind), wrong in zip(TABLES[table].items(), found, strict=True) if wrong]
+    return ", ".join(f"column {name} holds a value that is no {kind}" for name, kind in bad) + "; restore the file"
+
+
 def _explain(message: str) -> str:
     """Turn DuckDB's error, which quotes the row, into one clause without any value."""
-    line = re.search(r"CSV Error on Line: (\d+)", message)
-    where = f"line {line[1]}" if line else "some row"
+    where = _line(message).removesuffix(": ") or "some row"
     if "GZIP" in message or "gzip" in message:
         return "the gz file is truncated or damaged; copy it again"
     if "not utf-8" in message.lower() or "invalid unicode" in message.lower():
         return f"{where} is not UTF-8; convert the file to UTF-8"
-    if message.startswith("Conversion Error"):
-        # The message quotes the value, which could read like anything: only words of ours are taken from it.
-        column = re.search(r'Error when converting column "(\w+)"\. Could not convert', message)
-        known = column and column[1] in {name for columns in TABLES.values() for name in columns}
-        place = f"{where}: column {column[1]}" if column and known else where
-        return f"{place} holds a value of another type than MIMIC-IV's; restore the file"
     if "Parquet" in message or "parquet" in message:
         return "not a readable Parquet file; copy it again"
     return f"{where} cannot be read as comma-separated text with the header's number of columns; restore the file"

@@ -111,7 +111,7 @@ def _load(app: FastAPI, load: Callable[[], Recommender]) -> None:
     try:
         app.state.recommender = load()
     except Exception as error:
-        log.error("the model could not be loaded: %s", type(error).__name__)
+        log.info("the model could not be loaded: %s", type(error).__name__)  # whoever gave `load` tells why
         return
     log.info("ready")
 

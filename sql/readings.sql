@@ -13,7 +13,11 @@
 WITH numbered AS (
     SELECT
         row_number() OVER () AS omr_row,
-        *
+        subject_id,
+        chartdate,
+        seq_num,
+        result_name,
+        result_value
     FROM raw.omr
 ),
 

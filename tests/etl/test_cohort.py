@@ -244,7 +244,7 @@ def test_other_input_is_refused_by_name(tiny_hospital, tiny_cohort, tables, writ
 def test_a_folder_that_is_no_cohort_is_never_touched(tiny_hospital, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
-    with pytest.raises(ContractError, match="is no cohort"):
+    with pytest.raises(ContractError, match="was not made by `rxdraft etl`"):
         build_cohort(tiny_hospital, tmp_path / "thesis")
     assert all_bytes(tmp_path / "thesis") == {"chapter.txt": b"years of work"}
 

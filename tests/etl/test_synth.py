@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.drugs import normalise_drug
+from etl.errors import ContractError
 from etl.source import TABLES, find_files
 from etl.synth import CONTINUED, HABIT, chances, misspell, read_hospital, write_hospital
 
@@ -75,11 +76,27 @@ def test_a_hospital_is_replaced_as_a_whole(tmp_path):
     write_hospital(tmp_path / "mimic", patients=3, seed=1)
     (tmp_path / "mimic" / "stale").write_text("x")
     told: list[int] = []
-    made = write_hospital(tmp_path / "mimic", patients=4, seed=1, on_patients=told.append)
+    made = write_hospital(tmp_path / "mimic", patients=4, seed=1, overwrite=True, on_patients=told.append)
     assert "stale" not in all_bytes(tmp_path / "mimic")
     assert [path.name for path in tmp_path.iterdir()] == ["mimic"]
     assert told[-1] == made["patients"] == table(tmp_path / "mimic", "patients").height == 4
     assert json.loads((tmp_path / "mimic" / "hospital.json").read_text()) == made
+
+
+def test_another_hospital_is_refused_until_overwrite_is_said(tmp_path):
+    made = write_hospital(tmp_path / "mimic", patients=3, seed=1)
+    before = all_bytes(tmp_path / "mimic")
+    assert write_hospital(tmp_path / "mimic", patients=3, seed=1) == made
+    with pytest.raises(ContractError, match="differs in seed"):
+        write_hospital(tmp_path / "mimic", patients=3, seed=2)
+    assert all_bytes(tmp_path / "mimic") == before
+
+
+def test_a_folder_that_is_no_hospital_is_never_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ContractError, match="was not made by `rxdraft synth`"):
+        write_hospital(tmp_path, patients=3, seed=1, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
 def test_the_command_writes_what_the_function_does(tmp_path, tiny_hospital, command):

@@ -169,10 +169,13 @@ def test_a_model_that_knows_nothing_scores_0_and_has_no_accuracy(trained_runs, t
     assert "undefined" in words.to_markdown(blank)
 
 
-def test_progress_counts_up_to_every_admission(taught_runs, tmp_path):
+def test_progress_counts_up_to_every_admission(taught_runs, tiny_cohort, tmp_path):
     told: list[tuple[str, int, int]] = []
+    validation = read_samples(tiny_cohort, "validation")
     evaluate(taught_runs, None, "validation", tmp_path, on_drafts=lambda *args: told.append(args))
-    assert [(cell, done) for cell, done, total in told if done == total] == [(cell, 7) for cell in CELLS]
+    assert [(cell, done) for cell, done, total in told if done == total] == [
+        (cell, validation.height) for cell in CELLS
+    ]
 
 
 # --- baselines ------------------------------------------------------------------------------------------
@@ -187,9 +190,10 @@ def test_baselines_have_the_list_lengths_of_the_cell_with_the_lowest_validation_
     usual = round(fmean(given))
     popular, previous = [], []
     for drugs, sample in zip(matched.predictions["drugs"], samples.iter_rows(named=True), strict=True):
-        length = len(drugs) or usual
+        length = len(drugs) or usual  # no well-formed list of this cell is empty
         popular.append(count(formulary[:length], sample["drugs"]))
-        had = sorted(sample["previous_drugs"] or [], key=lambda d: (d not in formulary, formulary.index(d), d))
+        place = {drug: i for i, drug in enumerate(formulary)}
+        had = sorted(sample["previous_drugs"] or [], key=lambda d: (place.get(d, len(place)), d))
         copied = [*had, *(drug for drug in formulary if drug not in had)][:length]
         previous.append(count(copied, sample["drugs"]))
     assert table.baselines["popularity"] == score(popular, baseline=True)
@@ -406,9 +410,15 @@ def made_by_hand(taught_runs: Path) -> Table:
             "age": [54, 55, 91, None],
             "sex": ["F", "F", "M", None],
             "diagnoses": [
-                [{"icd_code": "I509", "title": "Heart failure, unspecified"}, {"icd_code": "X", "title": None}]
+                [
+                    {"icd_code": "I509", "icd_version": 10, "title": "Heart failure, unspecified"},
+                    {"icd_code": "X", "icd_version": 9, "title": None},
+                ]
             ]
             * 4,
+            "previous_drugs": [None, ["aspirin"], None, None],
+            **{name: [70.0, None, None, None] for name in ("height_cm", "weight_kg", "bmi")},
+            **{name: [None, 80.0, None, None] for name in ("systolic_mmhg", "diastolic_mmhg")},
             "drugs": [["aspirin", "heparin"], ["aspirin"], ["heparin", "senna", "insulin"], ["aspirin"]],
         }
     )
@@ -473,7 +483,7 @@ def test_the_worked_example_marks_every_drug_right(table):
         sample, row = table.samples.row(place, named=True), cell.predictions.row(place, named=True)
         text = words.worked_example(table, cell, place)
         marked = [line.strip() for line in text.splitlines() if line.startswith(("  + ", "  - "))]
-        drafted = marked[len(sample["diagnoses"]) :]
+        drafted = marked[len(sample["diagnoses"]) :]  # the prompt's diagnoses begin with a dash too
         assert drafted == [f"{'+' if drug in sample['drugs'] else '-'} {drug}" for drug in row["drugs"]]
         missed = text.splitlines()[-1].removeprefix("Ordered and not drafted: ")
         assert missed == (", ".join(d for d in sample["drugs"] if d not in row["drugs"]) or "nothing")

@@ -66,9 +66,8 @@ def test_no_admission_gets_no_answer(recommender):
     assert recommender.recommend([]) == []
 
 
-@pytest.mark.parametrize("runs", ["taught_runs", "trained_runs"])
-def test_adapters_on_one_engine_answer_as_each_does_alone(runs, admissions, request):
-    checkpoints = find_checkpoints(request.getfixturevalue(runs))
+def test_adapters_on_one_engine_answer_as_each_does_alone(taught_runs, admissions):
+    checkpoints = find_checkpoints(taught_runs)
     asked = admissions[:6]
     alone = [load_recommenders([path])[0].recommend(asked) for path in checkpoints]
     shared = load_recommenders(checkpoints)

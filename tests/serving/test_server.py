@@ -208,7 +208,7 @@ def test_recommend_prints_the_draft_the_server_gives(life: Life, checkpoint, bod
 def test_recommend_reads_an_admission_from_stdin(life: Life, checkpoint, body, monkeypatch, capsys):
     import io
 
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(body)))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(json.dumps(body).encode())))
     assert run_here(monkeypatch, "recommend", "--model", str(checkpoint), "--json", "-") == 0
     assert json.loads(capsys.readouterr().out)["drugs"] == life.draft.json()["drugs"]
 
