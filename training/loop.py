@@ -7,13 +7,9 @@ run that was killed ends with the same bits as one that was not.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,50 +18,23 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
-from transformers import PreTrainedTokenizerBase
 
-from etl import artefacts, prompts
+from etl import artefacts
 from etl.cohort import read_cohort, read_prompts
-from etl.errors import ConfigError, ContractError
+from etl.errors import ConfigError
 from etl.progress import Told
 from training import base as bases
 from training import checkpoint, fa_lora
 from training.config import TrainConfig
-from training.data import IGNORED, Encoded, EncodedSplit, collate, encode_split, epoch_batches
-from training.manifest import FORMAT, Manifest, find_checkpoints, read_manifest
+from training.data import IGNORED, Encoded, collate, encode_split, epoch_batches
+from training.manifest import find_checkpoints, read_manifest
+from training.optimisers import learning_rate, make_optimizers
+from training.run import Run, StepLog, claim, describe
 
 log = logging.getLogger(__name__)
 
 STANDS_STILL = 1e-3
 """|ΔW| / |W| below which a checkpoint is hardly another model than its base; said in a warning."""
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """All that a run trains on and with, read and checked."""
-
-    config: TrainConfig
-    rank: int
-    folder: Path
-    base: str
-    base_folder: Path
-    base_sha256: str
-    cohort: Path
-    cohort_sha256: str
-    tokenizer: PreTrainedTokenizerBase
-    train: EncodedSplit
-    validation: EncodedSplit
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimiser steps in which every sample comes once."""
-        return math.ceil(len(self.train.rows) / self.config.batch_size)
-
-    @property
-    def checkpoint_steps(self) -> tuple[int, ...]:
-        """Steps after which a checkpoint is kept; the last is the end."""
-        epochs = tuple(epoch * self.steps_per_epoch for epoch in self.config.checkpoint_epochs)
-        return epochs or self.config.checkpoint_steps
 
 
 class ResponseLoss(nn.Module):
@@ -136,7 +105,7 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
 
 def train_run(run: Run, on_step: Told) -> list[Path]:
     """Train one rank from its newest checkpoint, or from the start, to its last checkpoint."""
-    _claim(run)
+    claim(run)
     steps = run.checkpoint_steps
     done = {path: read_manifest(path).step for path in find_checkpoints(run.folder)}
     newest = max(done, key=done.__getitem__, default=None)
@@ -154,14 +123,14 @@ def train_run(run: Run, on_step: Told) -> list[Path]:
     if run.rank:
         fa_lora.freeze_lora_a(model)
         fa_lora.check_only_b_trains(model)
-    optimizers = _optimizers(run.config, model)
+    optimizers = make_optimizers(run.config, model)
     if newest:
         checkpoint.load_trainer(optimizers, newest)
     loss_module, *prepared = accelerator.prepare(ResponseLoss(model), *optimizers)
     first_a = fa_lora.lora_a(model) if run.rank else {}
     started_at = done[newest] if newest else 0
     loss_sum, token_count = 0.0, 0
-    with _StepLog(run.folder / "log.jsonl", keep=started_at) as step_log:
+    with StepLog(run.folder / "log.jsonl", keep=started_at) as step_log:
         for step, epoch, rows in _steps_from(run, started_at):
             loss, tokens, entry = _step(run, accelerator, loss_module, prepared, step, rows)
             loss_sum, token_count = loss_sum + loss, token_count + tokens
@@ -175,7 +144,7 @@ def train_run(run: Run, on_step: Told) -> list[Path]:
                 _check_a_unchanged(model, first_a)
                 _warn_if_still(model, step)
             folder = run.folder / f"step-{step:06d}"
-            checkpoint.save(folder, model, run.tokenizer, optimizers, run.cohort, _manifest(run, model, step, losses))
+            checkpoint.save(folder, model, run.tokenizer, optimizers, run.cohort, describe(run, model, step, losses))
             checkpoint.drop_older_trainers(run.folder, folder)
             log.info("step %d: train loss %.4f, validation loss %s", step, losses["train"], losses["validation"])
             loss_sum, token_count = 0.0, 0
@@ -241,16 +210,6 @@ def _step(
     )
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the rate of step 1, 2, … `steps`: warm-up from 0, then constant or half a cosine down to 0."""
-    if step <= config.warmup_steps:
-        return config.learning_rate * step / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-
-
 def _steps_from(run: Run, done: int) -> Iterator[tuple[int, int, list[Encoded]]]:
     """Yield (step, epoch, rows) for every step after the first `done`; steps and epochs count from 1."""
     rows, last = run.train.rows, run.checkpoint_steps[-1]
@@ -282,23 +241,6 @@ def _build(run: Run) -> nn.Module:
     return peft_model
 
 
-def _optimizers(config: TrainConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Return the optimisers that share what learns; all take the one learning rate of a step."""
-    learning = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    if config.optimizer == "sgd":
-        return [torch.optim.SGD(learning.values(), **settings)]
-    if config.optimizer == "adamw":
-        return [torch.optim.AdamW(learning.values(), **settings)]
-    inner = [weight for name, weight in learning.items() if ".layers." in name and weight.ndim == 2]
-    rest = [weight for weight in learning.values() if all(weight is not other for other in inner)]
-    # match_rms_adamw: an update as large as AdamW's, so that one rate suits both.
-    return [
-        torch.optim.Muon(inner, adjust_lr_fn="match_rms_adamw", **settings),
-        torch.optim.AdamW(rest, **settings),
-    ]
-
-
 def _check_a_unchanged(model: nn.Module, first: dict[str, torch.Tensor]) -> None:
     moved = [name for name, a in fa_lora.lora_a(model).items() if not torch.equal(a, first[name])]
     if moved:
@@ -317,82 +259,3 @@ def _warn_if_still(model: nn.Module, step: int) -> None:
             step,
             moved / whole,
         )
-
-
-def _claim(run: Run) -> None:
-    """Write what this run is into its folder, or see that the run that stands there is this one."""
-    identity: dict[str, Any] = {
-        # The list of ranks is not this run's: another rank beside it changes nothing here.
-        "config": {k: v for k, v in run.config.model_dump(mode="json").items() if k != "ranks"},
-        "rank": run.rank,
-        "base_sha256": run.base_sha256,
-        "cohort_sha256": run.cohort_sha256,
-    }
-    path = run.folder / "run.json"
-    if not path.exists():
-        with artefacts.whole_or_absent(path) as new:
-            # Where the cohort lay is for whoever evaluates the run, not part of what it is.
-            artefacts.write_json(new, {**identity, "cohort": str(run.cohort.resolve())})
-        return
-    stands = artefacts.read_json(path, "rxdraft train")
-    other = [key for key in identity if key != "config" and stands.get(key) != identity[key]]
-    other += [k for k, v in identity["config"].items() if stands.get("config", {}).get(k) != v]
-    if other:
-        raise ContractError(f"{run.folder} holds a run that differs in {', '.join(other)}; choose another --out")
-
-
-def _manifest(run: Run, model: nn.Module, step: int, losses: dict[str, float | None]) -> Manifest:
-    longest = max(row.response_tokens for row in run.train.rows)
-    return Manifest(
-        format=FORMAT,
-        base=run.base,
-        base_sha256=run.base_sha256,
-        method=run.config.method,
-        rank=run.rank,
-        alpha=run.config.alpha if run.rank else 0,
-        scaling=run.config.alpha / run.rank if run.rank else 0,
-        targets=list(run.config.targets) if run.rank else [],
-        frozen=["lora_A"] if run.rank else [],
-        a_seed=run.config.a_seed,
-        step=step,
-        steps=run.checkpoint_steps[-1],
-        trainable_parameters=fa_lora.count_trainable(model),
-        weights_sha256="",  # checkpoint.save knows it
-        cohort_sha256=run.cohort_sha256,
-        prompt_version=prompts.VERSION,
-        formulary_sha256=artefacts.sha256_file(run.cohort / "formulary.parquet"),
-        icd_titles_sha256=artefacts.sha256_file(run.cohort / "icd_titles.parquet"),
-        max_length=run.config.max_length,
-        max_answer_tokens=math.ceil(longest * 4 / 3),
-        losses=losses,
-        samples=len(run.train.rows),
-        shortened=run.train.shortened,
-        config=run.config.model_dump(mode="json"),
-        versions={name: version(name) for name in ("rxdraft", "torch", "transformers", "peft", "tokenizers")},
-    )
-
-
-class _StepLog:
-    """`log.jsonl`: a line per step, without any of a sample's text; lines after `keep` are of a lost run."""
-
-    def __init__(self, path: Path, keep: int) -> None:
-        lines: Iterable[str] = path.read_text("utf-8").splitlines() if path.exists() else ()
-        kept = []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the line a kill cut short
-                break
-            if entry["step"] <= keep:
-                kept.append(line + "\n")
-        path.write_text("".join(kept), "utf-8")
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-
-    def write(self, entry: dict[str, Any]) -> None:
-        self._file.write(json.dumps(entry) + "\n")
-
-    def __enter__(self) -> _StepLog:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()

@@ -25,6 +25,7 @@ from training import loop
 from training.base import load_tokenizer, resolve_attention
 from training.config import TrainConfig, load_config
 from training.manifest import find_checkpoints, read_manifest
+from training.optimisers import learning_rate
 
 SETTINGS = ["batch_size=4", "warmup_steps=2", "learning_rate=5e-3"]
 
@@ -182,12 +183,12 @@ def test_flash_attention_by_name_is_never_replaced_in_silence() -> None:
 
 def test_learning_rates_follow_the_schedule() -> None:
     constant = small("warmup_steps=4")
-    assert [loop.learning_rate(constant, step, 8) for step in (1, 2, 4, 8)] == [
+    assert [learning_rate(constant, step, 8) for step in (1, 2, 4, 8)] == [
         pytest.approx(constant.learning_rate * share) for share in (0.25, 0.5, 1, 1)
     ]
     cosine = small("schedule=cosine", "checkpoint_steps=[8]", "warmup_steps=0")
-    assert loop.learning_rate(cosine, 4, 8) == pytest.approx(cosine.learning_rate / 2)
-    assert loop.learning_rate(cosine, 8, 8) == pytest.approx(0)
+    assert learning_rate(cosine, 4, 8) == pytest.approx(cosine.learning_rate / 2)
+    assert learning_rate(cosine, 8, 8) == pytest.approx(0)
 
 
 def test_a_run_killed_at_any_moment_ends_with_the_same_bits(

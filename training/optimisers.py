@@ -1,0 +1,38 @@
+"""Which optimiser moves which matrix, and how fast at which step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from training.config import TrainConfig
+
+
+def make_optimizers(config: TrainConfig, model: nn.Module) -> list[torch.optim.Optimizer]:
+    """Return the optimisers that share what learns; all take the one learning rate of a step."""
+    learning = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    settings: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if config.optimizer == "sgd":
+        return [torch.optim.SGD(learning.values(), **settings)]
+    if config.optimizer == "adamw":
+        return [torch.optim.AdamW(learning.values(), **settings)]
+    inner = [weight for name, weight in learning.items() if ".layers." in name and weight.ndim == 2]
+    rest = [weight for weight in learning.values() if all(weight is not other for other in inner)]
+    # match_rms_adamw: an update as large as AdamW's, so that one rate suits both.
+    return [
+        torch.optim.Muon(inner, adjust_lr_fn="match_rms_adamw", **settings),
+        torch.optim.AdamW(rest, **settings),
+    ]
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """Return the rate of step 1, 2, … `steps`: warm-up from 0, then constant or half a cosine down to 0."""
+    if step <= config.warmup_steps:
+        return config.learning_rate * step / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
