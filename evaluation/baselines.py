@@ -23,10 +23,15 @@ def previous_admission(previous: Sequence[str] | None, formulary: Sequence[str],
     return [*copied, *(drug for drug in formulary if drug not in kept)][:length]
 
 
-def matched_lengths(lengths: Sequence[int | None]) -> list[int]:
-    """Return the list length a baseline gets per admission: the model's, or its mean where that is None, no list."""
+def matched_lengths(lengths: Sequence[int | None], otherwise: int) -> list[int]:
+    """Return the list length a baseline gets per admission.
+
+    Args:
+        lengths: the model's; None where its answer was no list: its mean length stands in.
+        otherwise: what stands in where no answer at all was a list.
+    """
     given = [length for length in lengths if length is not None]
-    usual = round(sum(given) / len(given)) if given else 0
+    usual = round(sum(given) / len(given)) if given else otherwise
     return [usual if length is None else length for length in lengths]
 
 

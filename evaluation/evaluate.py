@@ -100,7 +100,8 @@ def evaluate(
         for _, m in checkpoints
     ]
     matched = min(cells, key=lambda cell: (cell.manifest.losses.get("validation") or 0.0, -cell.manifest.step))
-    rows = _score_baselines(samples, formulary, matched, oracle)
+    usual = read_samples(folder, "train")["drugs"].list.len().median()
+    rows = _score_baselines(samples, formulary, matched, round(usual), oracle)  # type: ignore[arg-type]
     return Table(split, cells, rows, matched.name, samples)
 
 
@@ -133,10 +134,11 @@ def _score_cell(predictions: pl.DataFrame, samples: pl.DataFrame, formulary: Seq
 
 
 def _score_baselines(
-    samples: pl.DataFrame, formulary: Sequence[str], matched: Cell, oracle: Path | None
+    samples: pl.DataFrame, formulary: Sequence[str], matched: Cell, usual: int, oracle: Path | None
 ) -> dict[str, Scores]:
     answers = zip(matched.predictions["drugs"], matched.predictions["outcome"], strict=True)
-    lengths = baselines.matched_lengths([len(d) if Outcome(outcome).well_formed else None for d, outcome in answers])
+    given = [len(drugs) if Outcome(outcome).well_formed else None for drugs, outcome in answers]
+    lengths = baselines.matched_lengths(given, otherwise=usual)
     truths = samples["drugs"].to_list()
     lists = {
         "popularity": [baselines.popularity(formulary, length) for length in lengths],

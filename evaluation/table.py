@@ -68,7 +68,7 @@ def _notes(table: Table, judged: bool) -> list[str]:
         "that were ordered, over well-formed lists (the reference's convention). Recall, F1, Jaccard: means over",
         "all admissions; an answer that is no list counts 0.",
         f"popularity and previous admission have the list lengths of {table.matched_to}, the checkpoint with the",
-        "lowest validation loss; where it gave no list, its mean length.",
+        "lowest validation loss; where it gave no list, its mean length, or the median of training if it gave none.",
     ]
     if judged:
         notes.append("Appropriateness: the judge's own counts, without decoys; how much it lets pass is not known.")

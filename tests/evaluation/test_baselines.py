@@ -76,13 +76,15 @@ def test_without_a_previous_admission_it_is_popularity(length):
 @given(st.lists(st.none() | st.integers(1, 30)))
 def test_a_baseline_gets_the_models_length_or_its_mean_where_it_gave_none(given_lengths):
     known = [length for length in given_lengths if length is not None]
-    usual = round(sum(known) / len(known)) if known else 0
-    assert matched_lengths(given_lengths) == [usual if length is None else length for length in given_lengths]
+    usual = round(sum(known) / len(known)) if known else 9
+    assert matched_lengths(given_lengths, otherwise=9) == [
+        usual if length is None else length for length in given_lengths
+    ]
 
 
 def test_an_empty_list_of_the_model_is_matched_by_an_empty_list():
     """An empty list is an answer of length 0; only an answer that is no list has no length."""
-    assert matched_lengths([4, 0, None]) == [4, 0, 2]
+    assert matched_lengths([4, 0, None], otherwise=9) == [4, 0, 2]
 
 
 # --- the oracle -----------------------------------------------------------------------------------------

@@ -167,6 +167,8 @@ def test_a_model_that_knows_nothing_scores_0_and_has_no_accuracy(trained_runs, t
         if not cell.scores.output_rate:
             assert (cell.scores.accuracy, cell.scores.f1, cell.scores.drugs) == (None, 0, None)
     assert "undefined" in words.to_markdown(blank)
+    if not any(cell.scores.output_rate for cell in blank.cells):
+        assert blank.baselines["popularity"].drugs > 1, "a model without a list is no reason to give baselines none"
 
 
 def test_progress_counts_up_to_every_admission(taught_runs, tiny_cohort, tmp_path):
