@@ -26,7 +26,7 @@ def evaluate(
     oracle: Annotated[Path | None, typer.Option(help="oracle.parquet of `rxdraft synth`, for the best score.")] = None,
     show: Annotated[bool, typer.Option("--show", help="Print one admission with its draft, worked.")] = False,
     judge: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint that judges drafts.")] = None,
-    judge_model: Annotated[str, typer.Option(help="Its model.")] = "gpt-4o",
+    judge_model: Annotated[str | None, typer.Option(help="Its model, as the endpoint names it.")] = None,
     judge_may_leave_machine: Annotated[
         bool, typer.Option("--judge-may-leave-machine", help="Let --judge send patient facts to another machine.")
     ] = False,
@@ -34,13 +34,16 @@ def evaluate(
     """Score every checkpoint through the served recommender and print the rank x step table."""
     from dataclasses import asdict
 
+    from etl.errors import ConfigError
     from etl.progress import Told, bars
     from evaluation import table as words
     from evaluation.evaluate import evaluate as run
     from evaluation.judge import Judge
 
     # Before hours of drafting, not after: an endpoint that must not be asked is refused here.
-    asked = Judge(judge, judge_model, allow_remote=judge_may_leave_machine) if judge else None
+    if bool(judge) != bool(judge_model):
+        raise ConfigError("--judge and --judge-model go together: who is asked, and for which model")
+    asked = Judge(judge, judge_model, allow_remote=judge_may_leave_machine) if judge and judge_model else None
     target = out or runs / f"evaluation-{split}"
     with bars() as add:
         told: dict[str, Told] = {}

@@ -119,10 +119,11 @@ def test_the_table_is_written_beside_the_runs_unless_told_elsewhere(taught_runs,
         ["--runs", "nowhere"],
         ["--runs", "RUNS", "--data", "nowhere"],
         ["--runs", "RUNS", "--oracle", "nowhere.parquet"],
-        ["--runs", "RUNS", "--judge", "https://api.openai.com/v1"],
+        ["--runs", "RUNS", "--judge", "https://api.openai.com/v1", "--judge-model", "a-model"],
+        ["--runs", "RUNS", "--judge", "http://127.0.0.1:9/v1"],
         ["--runs", "RUNS", "--base", "nowhere/at-all"],
     ],
-    ids=["no runs", "no cohort", "no oracle", "judge elsewhere", "no base"],
+    ids=["no runs", "no cohort", "no oracle", "judge elsewhere", "judge without model", "no base"],
 )
 def test_a_users_mistake_is_one_line_and_exit_status_2(options, taught_runs, tmp_path, monkeypatch, capsys):
     given = [str(taught_runs) if option == "RUNS" else option for option in options]
