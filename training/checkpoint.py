@@ -35,6 +35,7 @@ def save(
             # "auto" would ask the hub whether the embeddings changed; they never do here.
             model.save_pretrained(weights, save_embedding_layers=False)
             (weights / "README.md").unlink(missing_ok=True)
+            _settle(weights / "adapter_config.json")
         else:
             model.save_pretrained(weights)  # type: ignore[operator]
             tokenizer.save_pretrained(weights)
@@ -44,6 +45,13 @@ def save(
         (new / "trainer").mkdir()
         torch.save([optimizer.state_dict() for optimizer in optimizers], new / "trainer" / "optimizers.pt")
         write_manifest(new, replace(manifest, weights_sha256=weights_sha256(weights)))
+
+
+def _settle(config: Path) -> None:
+    """Give PEFT's config one order: it keeps the targets as a set, which every process lists in its own way."""
+    content = artefacts.read_json(config, "rxdraft train")
+    content["target_modules"] = sorted(content["target_modules"])
+    artefacts.write_json(config, content)
 
 
 def weights_sha256(weights: Path) -> str:

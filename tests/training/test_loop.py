@@ -18,6 +18,7 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from etl.artefacts import sha256_file
 from etl.cohort import build_cohort
 from etl.errors import ConfigError, ContractError
 from etl.progress import Told
@@ -96,6 +97,23 @@ def test_the_log_counts_real_and_padded_tokens_and_holds_no_text(trained_runs: P
     for entry in log_of(trained_runs / "rank-2"):
         assert entry["response_tokens"] < entry["tokens"] <= entry["padded_tokens"]
         assert all(isinstance(value, int | float) for value in entry.values())
+
+
+def test_another_process_writes_the_same_bytes(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> None:
+    """Python's hash seed orders sets differently in every process; no file may show it."""
+    digests = set()
+    for seed in ("1", "2", "3"):
+        settings = [part for pair in (*SETTINGS, "checkpoint_steps=[1]") for part in ("--set", pair)]
+        command = ["train", "--data", str(tiny_cohort), "--base", str(random_base), "--out", str(tmp_path / seed)]
+        made = subprocess.run(
+            [sys.executable, "-m", "rxdraft", *command, "--config", "smoke", "--rank", "2", *settings],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.split()
+        digests.add(tuple(sha256_file(path) for path in sorted(Path(made[0], "adapter").iterdir())))
+    assert len(digests) == 1
 
 
 def test_a_rank_trained_after_another_equals_the_rank_trained_alone(
