@@ -23,6 +23,7 @@ import duckdb
 import polars as pl
 
 from etl import artefacts, prompts, source, warehouse
+from etl.account import MEASUREMENTS, Account
 from etl.domain import Admission, Diagnosis
 from etl.drugs import normalise_drug
 from etl.errors import ContractError, SourceDataError
@@ -76,7 +77,7 @@ def build_cohort(
             on_stage("source files")
             read = source.load(con, found)
             warehouse.run_models(con, warehouse.read_models(), on_stage)
-            counts = _account(con, read)
+            counts = Account(con, read).sections()
             _check_not_empty(counts)
             on_stage("parquet")
             for table in ("samples", "formulary", "icd_titles"):
@@ -130,10 +131,7 @@ def to_admission(sample: dict[str, Any]) -> Admission:
     return Admission(
         diagnoses=tuple(Diagnosis(d["icd_code"], d["icd_version"], d["title"]) for d in sample["diagnoses"]),
         previous_drugs=None if previous is None else tuple(previous),
-        **{
-            name: sample[name]
-            for name in ("age", "sex", "height_cm", "weight_kg", "bmi", "systolic_mmhg", "diastolic_mmhg")
-        },
+        **{name: sample[name] for name in ("age", "sex", *MEASUREMENTS)},
     )
 
 
@@ -146,82 +144,6 @@ def _prepare(con: duckdb.DuckDBPyConnection, seed: int) -> None:
     con.execute("CREATE SCHEMA seed").fetchall()
     with as_file(files("etl") / "vocabulary" / "measurements.csv") as path:
         con.execute("CREATE TABLE seed.measurements AS FROM read_csv(?, header = true)", [str(path)]).fetchall()
-
-
-def _account(con: duckdb.DuckDBPyConnection, read: dict[str, int]) -> dict[str, Any]:
-    """Count every admission, order, diagnosis and measurement that is read, kept or left out."""
-
-    def one(query: str) -> int:
-        return con.execute(query).fetchall()[0][0]
-
-    def table(query: str) -> dict[str, int]:
-        return dict(con.execute(query).fetchall())
-
-    known = one("SELECT count(*) FROM admissions")
-    with_diagnosis = one("SELECT count(*) FROM admissions SEMI JOIN diagnoses USING (hadm_id)")
-    kept = one("SELECT count(*) FROM samples")
-    flow = [
-        {"step": "admissions read", "admissions": read["admissions"], "excluded": 0},
-        {"step": "patient listed", "admissions": known, "excluded": read["admissions"] - known},
-        {"step": "at least one diagnosis", "admissions": with_diagnosis, "excluded": known - with_diagnosis},
-        {"step": "at least one drug", "admissions": kept, "excluded": with_diagnosis - kept},
-    ]
-    orders = table(
-        """
-        SELECT CASE
-            WHEN drug_type IS DISTINCT FROM 'MAIN' THEN 'left out: ' || coalesce(drug_type, 'no type') || ', not MAIN'
-            WHEN admissions.hadm_id IS NULL THEN 'left out: no such admission'
-            WHEN drug_names.drug IS NULL THEN 'left out: no name'
-            WHEN samples.hadm_id IS NULL THEN 'left out: admission excluded'
-            ELSE 'kept' END AS fate, count(*)
-        FROM raw.prescriptions AS orders
-        LEFT JOIN admissions USING (hadm_id)
-        LEFT JOIN samples USING (hadm_id)
-        LEFT JOIN drug_names ON drug_names.spelling = orders.drug
-        GROUP BY ALL ORDER BY ALL
-        """
-    )
-    listed = one("SELECT count(*) FROM raw.diagnoses_icd SEMI JOIN admissions USING (hadm_id)")
-    distinct = one("SELECT count(*) FROM diagnoses")
-    no_code = one("SELECT count(*) FROM raw.diagnoses_icd SEMI JOIN admissions USING (hadm_id) WHERE icd_code IS NULL")
-    return {
-        "rows_read": dict(sorted(read.items())),
-        "flow": flow,
-        "splits": {
-            split: {"admissions": admissions, "patients": patients}
-            for split, admissions, patients in con.execute(
-                "SELECT split, count(*), count(DISTINCT subject_id) FROM samples GROUP BY split ORDER BY split"
-            ).fetchall()
-        },
-        "orders": {"read": read["prescriptions"], **orders},
-        "diagnoses": {
-            "read": read["diagnoses_icd"],
-            "kept": distinct,
-            "left out: no such admission": read["diagnoses_icd"] - listed,
-            "left out: no code": no_code,
-            "left out: repeated in the stay": listed - no_code - distinct,
-            "without a title": one("SELECT count(*) FROM diagnoses WHERE title IS NULL"),
-        },
-        "measurements": {
-            "readings": table("SELECT quantity, count(*) FROM readings GROUP BY ALL ORDER BY ALL"),
-            "dropped as implausible": table(
-                "SELECT quantity, count(*) FROM readings WHERE NOT plausible GROUP BY ALL ORDER BY ALL"
-            ),
-            "omr rows of other kinds": one(
-                "SELECT count(*) FROM raw.omr ANTI JOIN seed.measurements USING (result_name)"
-            ),
-            "unknown in samples": {
-                name: one(f"SELECT count(*) FROM samples WHERE {name} IS NULL")
-                for name in ("height_cm", "weight_kg", "bmi", "systolic_mmhg", "diastolic_mmhg")
-            },
-        },
-        "drugs": {
-            "spellings": one("SELECT count(*) FROM drug_names"),
-            "canonical": one("SELECT count(DISTINCT drug) FROM prescriptions"),
-            "formulary": one("SELECT count(*) FROM formulary"),
-            "samples with previous drugs": one("SELECT count(*) FROM samples WHERE previous_drugs IS NOT NULL"),
-        },
-    }
 
 
 def _check_not_empty(counts: dict[str, Any]) -> None:
