@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -181,6 +182,26 @@ def test_full_training_goes_on_from_a_checkpoint_with_the_same_bits(
         for name in ("whole", "stopped")
     )
     assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+
+
+def test_the_reference_config_runs_and_counts_its_checkpoints_in_epochs(
+    tiny_cohort: Path, random_base: Path, tmp_path: Path
+) -> None:
+    config = load_config("reference", ["ranks=[2]", "checkpoint_epochs=[1, 2]", "batch_size=16"])
+    made = loop.train(config, tiny_cohort, str(random_base), tmp_path, quiet)
+    epoch = math.ceil(read_manifest(made[0]).samples / 16)
+    assert [read_manifest(path).step for path in made] == [epoch, 2 * epoch]
+
+
+def test_recomputed_activations_change_no_weight(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> None:
+    weights = {}
+    for recompute in ("true", "false"):
+        config = small("checkpoint_steps=[3]", f"gradient_checkpointing={recompute}")
+        [made] = loop.train(config, tiny_cohort, str(random_base), tmp_path / recompute, quiet)
+        weights[recompute] = adapter(made)
+    for name, weight in weights["true"].items():
+        torch.testing.assert_close(weight, weights["false"][name], rtol=1e-4, atol=1e-6)
+    assert any(weight.abs().max() > 0 for name, weight in weights["true"].items() if "lora_B" in name)
 
 
 def test_sgd_at_the_reference_rate_is_warned_of(
