@@ -78,6 +78,8 @@ def serve(
 
     # The access log would hold whatever a client puts into a URL.
     server = uvicorn.Server(uvicorn.Config(create_app(load), host=host, port=port, access_log=False))
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        log.warning("listening on %s without access control: whoever reaches this port is answered", host)
     log.info("drafts at http://%s:%d/v1/drafts, once /readyz answers 200", host, port)
     # uvicorn raises the signal again once it has shut down: to have been told to stop is no failure.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
