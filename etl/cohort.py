@@ -24,13 +24,13 @@ import polars as pl
 
 from etl import artefacts, prompts, source, warehouse
 from etl.account import MEASUREMENTS, Account
-from etl.domain import Admission, Diagnosis
+from etl.domain import Admission, Diagnosis, Split
 from etl.drugs import normalise_drug
 from etl.errors import ContractError, SourceDataError
 
 log = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation", "test")
+SPLITS = tuple(split.value for split in Split)
 FORMAT = 1
 """Version of the folder's layout."""
 

@@ -6,6 +6,15 @@ Standard library only; nothing here knows files, models or prompts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Split(StrEnum):
+    """A part of the cohort; `sql/splits.sql` says whose."""
+
+    TRAIN = "train"
+    VALIDATION = "validation"
+    TEST = "test"
 
 
 def normalise_icd(code: str) -> str:

@@ -121,10 +121,12 @@ def load(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> dict[str, in
             raise SourceDataError(f"{path}: {_line(str(error))}{_bad_column(con, table, path)}") from None
         except duckdb.Error as error:
             raise SourceDataError(f"{path}: {_explain(str(error))}") from None
-    problems = _empty_tables(con, files) or _broken_keys(con, files) + _unknown_versions(con, files)
+    read = {table: _one(con, f"SELECT count(*) FROM raw.{table}") for table in files}
+    empty = [f"{files[table]} has no rows; copy it again" for table, rows in read.items() if not rows]
+    problems = empty or _broken_keys(con, files) + _unknown_versions(con, files)
     if problems:
         raise SourceDataError("; ".join(problems))
-    return {table: _one(con, f"SELECT count(*) FROM raw.{table}") for table in files}
+    return read
 
 
 def _scan(path: Path, columns: dict[str, str]) -> str:
@@ -180,11 +182,6 @@ def _explain(message: str) -> str:
     if "Parquet" in message or "parquet" in message:
         return "not a readable Parquet file; copy it again"
     return f"{where} cannot be read as comma-separated text with the header's number of columns; restore the file"
-
-
-def _empty_tables(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> list[str]:
-    empty = [table for table in files if _one(con, f"SELECT count(*) FROM (FROM raw.{table} LIMIT 1)") == 0]
-    return [f"{files[table]} has no rows; copy it again" for table in empty]
 
 
 def _broken_keys(con: duckdb.DuckDBPyConnection, files: dict[str, Path]) -> list[str]:

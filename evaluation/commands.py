@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-
-class Split(StrEnum):
-    """A part of the cohort."""
-
-    train = "train"
-    validation = "validation"
-    test = "test"
+from etl.domain import Split
 
 
 def evaluate(
     runs: Annotated[Path, typer.Option(help="Folder of `rxdraft train`, or one checkpoint.")],
-    split: Annotated[Split, typer.Option(help="Part of the cohort to score.")] = Split.test,
+    split: Annotated[Split, typer.Option(help="Part of the cohort to score.")] = Split.TEST,
     data: Annotated[Path | None, typer.Option(help="Cohort of the runs; where they were trained on it, else.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; RUNS/evaluation-SPLIT, else.")] = None,
     base: Annotated[str | None, typer.Option(help="Where the base lies now, if not where training had it.")] = None,
@@ -59,9 +52,7 @@ def evaluate(
             judged = {}
             for cell in table.cells:
                 judged[cell.name] = asdict(asked.judge(cell.predictions, table.samples, add(f"judge {cell.name}")))
-    words.write(table, target, judged)
-    shares = None if judged is None else {cell: verdict["appropriateness"] for cell, verdict in judged.items()}
-    print(words.to_markdown(table, shares))
+    print(words.write(table, target, judged))
     if show:
         matched = next(cell for cell in table.cells if cell.name == table.matched_to)
         print(words.worked_example(table, matched) + "\n")

@@ -111,13 +111,15 @@ def to_json(table: Table, judged: dict[str, Any] | None = None) -> dict[str, Any
     }
 
 
-def write(table: Table, out: Path, judged: dict[str, Any] | None = None) -> None:
-    """Write table.md and table.json."""
+def write(table: Table, out: Path, judged: dict[str, Any] | None = None) -> str:
+    """Write table.md and table.json, and return the former's text."""
     shares = None if judged is None else {cell: verdict["appropriateness"] for cell, verdict in judged.items()}
+    text = to_markdown(table, shares)
     with artefacts.whole_or_absent(out / "table.md") as new:
-        new.write_text(to_markdown(table, shares), "utf-8")
+        new.write_text(text, "utf-8")
     with artefacts.whole_or_absent(out / "table.json") as new:
         new.write_text(json.dumps(to_json(table, judged), indent=2, sort_keys=True) + "\n", "utf-8")
+    return text
 
 
 def worked_example(table: Table, cell: Cell, place: int = 0) -> str:

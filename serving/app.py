@@ -18,16 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.recommender import Recommender
-from serving.schemas import Draft, DraftRequest, make_draft
+from serving.schemas import Draft, DraftRequest, describe_errors, make_draft
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
 
-_FIELDS = {
-    *("body", "diagnoses", "icd_code", "icd_version", "text", "CodedDiagnosis", "TextDiagnosis"),
-    *DraftRequest.model_fields,
-}
 _NO_TELEMETRY: Any = {
     "tracing": False,
     "metrics": False,
@@ -117,16 +113,8 @@ def _load(app: FastAPI, load: Callable[[], Recommender]) -> None:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    """Name what is wrong by place and kind; keys and values the client chose are left out."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    details = [
-        {"at": "/".join(_place(part) for part in detail["loc"]), "kind": detail["type"]} for detail in error.errors()
-    ]
-    return problem(422, "The request does not fit the schema", errors=details)
-
-
-def _place(part: str | int) -> str:
-    return str(part) if isinstance(part, int) or part in _FIELDS else "<key>"
+    return problem(422, "The request does not fit the schema", errors=describe_errors(error.errors()))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:

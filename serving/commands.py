@@ -26,7 +26,7 @@ def recommend(
     from pydantic import ValidationError
 
     from etl.errors import ConfigError
-    from serving.schemas import DraftRequest, make_draft
+    from serving.schemas import DraftRequest, describe_errors, make_draft
 
     if str(json) != "-" and not json.is_file():
         raise ConfigError(f"{json} is no file; give one admission as JSON")
@@ -34,7 +34,7 @@ def recommend(
     try:
         request = DraftRequest.model_validate_json(body)
     except ValidationError as error:
-        places = "; ".join(f"{'/'.join(map(str, d['loc'])) or 'body'}: {d['type']}" for d in error.errors())
+        places = "; ".join(f"{wrong['at']}: {wrong['kind']}" for wrong in describe_errors(error.errors()))
         raise ConfigError(f"{json} is no admission: {places}") from None
 
     from serving.recommender import load_recommenders

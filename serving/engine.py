@@ -14,7 +14,7 @@ from peft import PeftModel
 
 from etl.errors import ContractError
 from training import base as bases
-from training.checkpoint import weights_sha256
+from training.checkpoint import checked_weights
 from training.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -62,9 +62,7 @@ class Engine:
         Raises:
             ContractError: its files are not those the manifest was written for.
         """
-        weights = checkpoint / manifest.weights_folder
-        if not weights.is_dir() or weights_sha256(weights) != manifest.weights_sha256:
-            raise ContractError(f"{weights} is not what its manifest was written for; copy the whole checkpoint")
+        weights = checked_weights(checkpoint, manifest)
         with self._lock:
             if isinstance(self._model, PeftModel):
                 self._model.load_adapter(weights, adapter_name=name)
@@ -74,21 +72,20 @@ class Engine:
 
     @torch.inference_mode()
     def generate(
-        self, prompts: Sequence[list[int]], adapter: str | None, max_new_tokens: int, batch_size: int = 64
+        self, prompts: Sequence[list[int]], adapter: str, max_new_tokens: int, batch_size: int = 64
     ) -> list[Generated]:
         """Answer prompts greedily, in batches of like length, in the order given.
 
         Args:
             prompts: token ids, each with its BOS.
-            adapter: name given to `add_adapter`; None is the model without any.
+            adapter: name given to `add_adapter`.
             max_new_tokens: an answer that has not ended by then is truncated.
             batch_size: prompts run side by side.
         """
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         answers: dict[int, Generated] = {}
         with self._lock:
-            if adapter is not None:
-                self._model.set_adapter(adapter)
+            self._model.set_adapter(adapter)
             for start in range(0, len(order), batch_size):
                 batch = order[start : start + batch_size]
                 answers.update(zip(batch, self._generate([prompts[i] for i in batch], max_new_tokens), strict=True))

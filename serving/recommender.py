@@ -85,7 +85,7 @@ def load_recommenders(checkpoints: Sequence[Path], base: str | None = None) -> l
     bases = {manifest.base_sha256 for manifest in manifests}
     if len(bases) != 1:
         raise ContractError(f"the checkpoints were trained on {len(bases)} different bases, wanted one")
-    if manifests[0].method == "full":
-        raise ContractError(f"{checkpoints[0]} is a whole model; give it as --base and serve an adapter trained on it")
+    if whole := [str(path) for path, m in zip(checkpoints, manifests, strict=True) if m.method == "full"]:
+        raise ContractError(f"{', '.join(whole)}: a whole model; give it as --base and serve an adapter trained on it")
     engine = Engine(base or manifests[0].base, manifests[0].base_sha256)
     return [Recommender(engine, path, manifest) for path, manifest in zip(checkpoints, manifests, strict=True)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -62,6 +63,25 @@ class DraftRequest(_Strict):
             previous_drugs=None if self.previous_drugs is None else normalise_drugs(self.previous_drugs),
             **facts,
         )
+
+
+_PLACES = {
+    *("body", "CodedDiagnosis", "TextDiagnosis"),
+    *(field for model in (CodedDiagnosis, TextDiagnosis, DraftRequest) for field in model.model_fields),
+}
+
+
+def describe_errors(errors: Iterable[Any]) -> list[dict[str, str]]:
+    """Name what does not fit a request by place and kind; keys and values the client chose are left out.
+
+    Args:
+        errors: pydantic's details, each with `loc` and `type`.
+    """
+
+    def place(part: str | int) -> str:
+        return str(part) if isinstance(part, int) or part in _PLACES else "<key>"
+
+    return [{"at": "/".join(map(place, error["loc"])) or "body", "kind": error["type"]} for error in errors]
 
 
 class DraftedDrug(BaseModel):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
-from safetensors.torch import load_file
+from safetensors.torch import load_file, load_model
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -59,24 +59,32 @@ def weights_sha256(weights: Path) -> str:
     return artefacts.sha256_files([path for path in weights.iterdir() if path.is_file()])
 
 
+def checked_weights(folder: Path, manifest: Manifest) -> Path:
+    """Return a checkpoint's weights folder.
+
+    Raises:
+        ContractError: it is missing, or its files are not those the manifest was written for.
+    """
+    weights = folder / manifest.weights_folder
+    if not weights.is_dir() or weights_sha256(weights) != manifest.weights_sha256:
+        raise ContractError(
+            f"{weights} is not what its manifest was written for; "
+            "copy the whole checkpoint, or remove it and train again"
+        )
+    return weights
+
+
 def load_weights(model: nn.Module, folder: Path) -> None:
     """Put a checkpoint's weights into a model built for the same run.
 
     Raises:
         ContractError: the files are not those the manifest was written for.
     """
-    manifest = read_manifest(folder)
-    weights = folder / manifest.weights_folder
-    if weights_sha256(weights) != manifest.weights_sha256:
-        raise ContractError(f"{weights} is not what its manifest was written for; remove {folder} and train again")
+    weights = checked_weights(folder, read_manifest(folder))
     if isinstance(model, PeftModel):
         set_peft_model_state_dict(model, load_file(weights / "adapter_model.safetensors"))
     else:
-        # A tied head is stored once; what is missing must be exactly what is tied.
-        tied = set(model.state_dict()) - set(load_file(weights / "model.safetensors"))
-        result = model.load_state_dict(load_file(weights / "model.safetensors"), strict=False)
-        if set(result.missing_keys) != tied or result.unexpected_keys:
-            raise ContractError(f"{weights} holds other matrices than the base; remove {folder} and train again")
+        load_model(model, weights / "model.safetensors")  # strict, and knows that a tied head is stored once
 
 
 def load_trainer(optimizers: Sequence[torch.optim.Optimizer], folder: Path) -> None:

@@ -71,8 +71,9 @@ def encode_split(
             problems[name] = problems.get(name, 0) + 1
         if found:
             continue
-        prompt, dropped = prompts.encode_prompt(tokenizer, question, max_length - len(response))
-        shortened += bool(dropped)
+        if len(whole) > max_length:
+            prompt, _ = prompts.encode_prompt(tokenizer, question, max_length - len(response))
+            shortened += 1
         rows.append(Encoded(prompt + response, len(prompt)))
     if problems:
         raise ConfigError("; ".join(f"{count} samples {name}" for name, count in problems.items()))

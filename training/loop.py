@@ -73,7 +73,7 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
         ConfigError, ContractError: data, base, config or what stands in `out` do not fit together.
     """
     base_folder = bases.base_folder(base)
-    bases.resolve_attention(config.attention)
+    bases.resolve_attention(config.attention)  # refused before the data are encoded, not after
     tokenizer = bases.load_tokenizer(base_folder)
     read_cohort(cohort)
     splits = {
@@ -83,6 +83,7 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
     if not splits["train"].rows:
         raise ConfigError(f"{cohort} has no training samples")
     base_sha256 = bases.base_sha256(base_folder)
+    cohort_sha256 = artefacts.sha256_file(cohort / "cohort.json")
     made = []
     for rank in config.ranks if config.method == "fa-lora" else (0,):
         name = f"rank-{rank}" if rank else "full"
@@ -94,7 +95,7 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
             base_folder=base_folder,
             base_sha256=base_sha256,
             cohort=cohort,
-            cohort_sha256=artefacts.sha256_file(cohort / "cohort.json"),
+            cohort_sha256=cohort_sha256,
             tokenizer=tokenizer,
             train=splits["train"],
             validation=splits["validation"],

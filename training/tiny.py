@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def tiny_base(on_stage: Callable[[str], Told], cache: Path | None = None) -> Pat
             untrained_llama(read_prompts(cohort, "train")).save(new)
     last = train(config, cohort, str(start), work / "runs", lambda name: on_stage("tiny base: pretraining"))[-1]
     with artefacts.whole_or_absent(folder) as new:
-        (last / "model").rename(new)
+        shutil.copytree(last / "model", new)  # not moved: a kill here must leave the checkpoint whole
     artefacts.remove(work)
     log.info("tiny base made")
     return folder

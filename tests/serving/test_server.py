@@ -216,6 +216,7 @@ def test_recommend_reads_an_admission_from_stdin(life: Life, checkpoint, body, m
 BAD = {
     "no JSON": f'{{"name": "{CANARIES[1]}',
     "a wrong value": json.dumps({"diagnoses": [{"text": "x"}], "age": CANARIES[0]}),
+    "a key of the client's": json.dumps({"diagnoses": [{"text": "x"}], CANARIES[0]: 1}),
     "no diagnosis": json.dumps({"diagnoses": [], "sex": CANARIES[0]}),
     "several mistakes": json.dumps({"diagnoses": [{"icd_code": CANARIES[2]}], "age": CANARIES[0], "sex": CANARIES[1]}),
     "a list": json.dumps(list(CANARIES)),

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from etl.artefacts import sha256_file
@@ -25,6 +25,7 @@ from etl.errors import ConfigError, ContractError
 from etl.progress import Told
 from training import loop
 from training.base import load_tokenizer, resolve_attention
+from training.checkpoint import load_weights, weights_sha256
 from training.config import TrainConfig, load_config
 from training.manifest import find_checkpoints, read_manifest
 from training.optimisers import learning_rate
@@ -202,6 +203,21 @@ def test_recomputed_activations_change_no_weight(tiny_cohort: Path, random_base:
     for name, weight in weights["true"].items():
         torch.testing.assert_close(weight, weights["false"][name], rtol=1e-4, atol=1e-6)
     assert any(weight.abs().max() > 0 for name, weight in weights["true"].items() if "lora_B" in name)
+
+
+def test_a_checkpoint_that_lacks_a_matrix_is_not_gone_on_from(
+    tiny_cohort: Path, random_base: Path, tmp_path: Path
+) -> None:
+    [made] = loop.train(small("method=full", "checkpoint_steps=[1]"), tiny_cohort, str(random_base), tmp_path, quiet)
+    path = made / "model" / "model.safetensors"
+    weights = load_file(path)
+    weights.pop(next(name for name in weights if "q_proj" in name))
+    save_file(weights, path)
+    content = json.loads((made / "manifest.json").read_text("utf-8"))
+    content["weights_sha256"] = weights_sha256(made / "model")
+    (made / "manifest.json").write_text(json.dumps(content), "utf-8")
+    with pytest.raises(RuntimeError, match="q_proj"):
+        load_weights(AutoModelForCausalLM.from_pretrained(random_base), made)
 
 
 def test_sgd_at_the_reference_rate_is_warned_of(
