@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 import etl.commands
+import etl.format_commands
 import evaluation.commands
 import serving.commands
 import training.commands
@@ -31,6 +32,8 @@ for command in (
     evaluation.commands.evaluate,
 ):
     app.command()(command)
+app.command("export")(etl.format_commands.export)
+app.command("import")(etl.format_commands.import_)
 
 
 @app.callback()

@@ -1,6 +1,6 @@
 """Account for every row: what was read, what was kept, and why the rest was left out.
 
-Counts only; nothing here names a patient. Each function is one section of cohort.json.
+Counts only; nothing here names a patient. Each method is one section of cohort.json.
 """
 
 from __future__ import annotations
@@ -9,20 +9,93 @@ from typing import Any
 
 import duckdb
 
-MEASUREMENTS = ("height_cm", "weight_kg", "bmi", "systolic_mmhg", "diastolic_mmhg")
+from etl.cohort import MEASUREMENTS
+from etl.settings import Codes, CohortSettings
+
+_LABS = """
+    SELECT count(*) FROM raw.labevents AS events
+    INNER JOIN seed.labs AS labs USING (itemid)
+    INNER JOIN seed.rules AS rules ON rules.rule = labs.quantity
+    WHERE labs.quantity = '{0}' AND valuenum IS NOT NULL AND valuenum NOT BETWEEN rules.low AND rules.high"""
+_READINGS = "SELECT count(*) FROM readings WHERE quantity = '{0}' AND reading IS NOT NULL AND NOT first_plausible"
+_CODED = "SELECT count(*) FROM raw.diagnoses_icd SEMI JOIN admissions USING (hadm_id)"
+
+_RULES = {
+    "age": "SELECT count(*) FROM admissions WHERE NOT adult",
+    "bmi": _READINGS.format("bmi"),
+    "code_empty": f"{_CODED} WHERE icd_code IS NULL",
+    "code_repeated": f"SELECT ({_CODED} WHERE icd_code IS NOT NULL) - (SELECT count(*) FROM diagnoses)",
+    "code_unknown_stay": "SELECT count(*) FROM raw.diagnoses_icd ANTI JOIN admissions USING (hadm_id)",
+    "code_untitled": "SELECT count(*) FROM diagnoses WHERE title IS NULL",
+    "creatinine_mg_dl": _LABS.format("creatinine_mg_dl"),
+    "diastolic_mmhg": "SELECT count(*) FROM readings WHERE second_reading IS NOT NULL AND NOT second_plausible",
+    "discharge_before_admission": "SELECT count(*) FROM raw.admissions WHERE dischtime < admittime",
+    "height_cm": _READINGS.format("height_cm"),
+    "not_a_number": """
+        SELECT count(*) FROM readings
+        WHERE reading IS NULL OR (second_quantity IS NOT NULL AND second_reading IS NULL)""",
+    "order_category": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate LIKE 'left out: category %'",
+    "order_not_main": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate LIKE '%, not MAIN'",
+    "order_outside_window": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate = 'left out: outside the window'",
+    "order_unknown_stay": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate = 'left out: no such admission'",
+    "order_unnamed": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate = 'left out: no name'",
+    "other_measurement": "SELECT count(*) FROM raw.omr ANTI JOIN seed.measurements USING (result_name)",
+    "potassium_meq_l": _LABS.format("potassium_meq_l"),
+    "repeated_row": """
+        SELECT sum(rows_read) - (SELECT count(*) FROM raw.patients) - (SELECT count(*) FROM raw.admissions)
+            - (SELECT count(*) FROM raw.d_icd_diagnoses)
+        FROM loaded WHERE source_table IN ('patients', 'admissions', 'd_icd_diagnoses')""",
+    "sex_other": "SELECT count(*) FROM raw.patients WHERE gender IS NULL OR gender NOT IN ('F', 'M')",
+    "systolic_mmhg": _READINGS.format("systolic_mmhg"),
+    "unlisted_patient": "SELECT count(*) FROM raw.admissions ANTI JOIN admissions USING (hadm_id)",
+    "weight_kg": _READINGS.format("weight_kg"),
+}
+"""What each rule of etl/vocabulary/rules.csv touched, in rows of its source table."""
+
+# One spelling means one thing, so orders are counted by spelling before anything is joined.
+_FATES = """
+    CREATE OR REPLACE TEMP TABLE fates AS
+    WITH counted AS (
+        SELECT
+            orders.drug AS spelling,
+            orders.drug_type,
+            times.hadm_id IS NOT NULL AS known_stay,
+            samples.hadm_id IS NOT NULL AS sampled,
+            coalesce(orders.starttime, 'infinity') > times.truth_from
+            AND coalesce(orders.starttime, 'infinity') <= times.truth_until AS due,
+            count(*) AS orders
+        FROM raw.prescriptions AS orders
+        LEFT JOIN prediction_times AS times USING (hadm_id)
+        LEFT JOIN samples USING (hadm_id)
+        GROUP BY ALL
+    )
+
+    SELECT
+        CASE
+            WHEN drug_type IS DISTINCT FROM 'MAIN'
+                THEN 'left out: ' || coalesce(drug_type, 'no type') || ', not MAIN'
+            WHEN NOT known_stay THEN 'left out: no such admission'
+            WHEN coalesce(labels, []) = [] THEN 'left out: no name'
+            WHEN dropped THEN 'left out: category ' || category
+            WHEN NOT due THEN 'left out: outside the window'
+            WHEN NOT sampled THEN 'left out: admission excluded'
+            ELSE 'kept'
+        END AS fate,
+        spelling,
+        CAST(sum(orders) AS BIGINT) AS orders
+    FROM counted
+    LEFT JOIN spellings USING (spelling)
+    GROUP BY ALL"""
 
 
 class Account:
     """The counts of a warehouse whose tables are built."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, read: dict[str, int]) -> None:
-        """Look at a database that holds the source's and the cohort's tables.
-
-        Args:
-            con: the database.
-            read: rows read per source table.
-        """
-        self._con, self._read = con, read
+    def __init__(self, con: duckdb.DuckDBPyConnection, settings: CohortSettings) -> None:
+        """Look at a database that holds the source's and the cohort's tables."""
+        self._con, self._settings = con, settings
+        self._read: dict[str, int] = dict(con.execute("FROM loaded").fetchall())
+        con.execute(_FATES).fetchall()
 
     def sections(self) -> dict[str, Any]:
         """Return all counts, as cohort.json has them."""
@@ -34,17 +107,23 @@ class Account:
             "diagnoses": self.diagnoses(),
             "measurements": self.measurements(),
             "drugs": self.drugs(),
+            "rules": self.rules(),
         }
 
     def flow(self) -> list[dict[str, Any]]:
         """Return the admissions left after each condition, and how many it excluded."""
+        adults = "FROM admissions SEMI JOIN (FROM prediction_times WHERE reached) USING (hadm_id) WHERE adult"
+        coded = "hadm_id IN (SELECT hadm_id FROM diagnosis_lists)"
         left = {
-            "admissions read": self._read["admissions"],
+            "admissions read": self._one("SELECT count(*) FROM raw.admissions"),
             "patient listed": self._one("SELECT count(*) FROM admissions"),
-            "at least one diagnosis": self._one("SELECT count(*) FROM admissions SEMI JOIN diagnoses USING (hadm_id)"),
-            "at least one drug": self._one("SELECT count(*) FROM samples"),
+            "adult": self._one("SELECT count(*) FROM admissions WHERE adult"),
+            "still in hospital at the prediction time": self._one(f"SELECT count(*) {adults}"),
         }
-        before = [self._read["admissions"], *left.values()]
+        if self._settings.codes is not Codes.EARLIER:
+            left["at least one diagnosis"] = self._one(f"SELECT count(*) {adults} AND {coded}")
+        left["at least one drug to be drafted"] = self._one("SELECT count(*) FROM samples")
+        before = [left["admissions read"], *left.values()]
         return [
             {"step": step, "admissions": admissions, "excluded": earlier - admissions}
             for earlier, (step, admissions) in zip(before, left.items(), strict=False)
@@ -59,72 +138,74 @@ class Account:
 
     def orders(self) -> dict[str, int]:
         """Return the fate of every order; the fates add up to the rows read."""
-        return {
-            "read": self._read["prescriptions"],
-            **self._table(
-                """
-                SELECT
-                    CASE
-                        WHEN drug_type IS DISTINCT FROM 'MAIN'
-                            THEN 'left out: ' || coalesce(drug_type, 'no type') || ', not MAIN'
-                        WHEN admissions.hadm_id IS NULL THEN 'left out: no such admission'
-                        WHEN drug_names.drug IS NULL THEN 'left out: no name'
-                        WHEN samples.hadm_id IS NULL THEN 'left out: admission excluded'
-                        ELSE 'kept'
-                    END AS fate,
-                    count(*)
-                FROM raw.prescriptions AS orders
-                LEFT JOIN admissions USING (hadm_id)
-                LEFT JOIN samples USING (hadm_id)
-                LEFT JOIN drug_names ON drug_names.spelling = orders.drug
-                GROUP BY ALL
-                ORDER BY ALL
-                """
-            ),
-        }
+        fates = self._table("SELECT fate, CAST(sum(orders) AS BIGINT) FROM fates GROUP BY fate ORDER BY fate")
+        return {"read": self._read["prescriptions"], **fates}
 
     def diagnoses(self) -> dict[str, int]:
         """Return the fate of every coded diagnosis; `without a title` is among those kept."""
-        read, kept = self._read["diagnoses_icd"], self._one("SELECT count(*) FROM diagnoses")
-        of_known_stays = "FROM raw.diagnoses_icd SEMI JOIN admissions USING (hadm_id)"
-        listed = self._one(f"SELECT count(*) {of_known_stays}")
-        no_code = self._one(f"SELECT count(*) {of_known_stays} WHERE icd_code IS NULL")
+        touched = {rule: self._one(_RULES[rule]) for rule in _RULES if rule.startswith("code_")}
         return {
-            "read": read,
-            "kept": kept,
-            "left out: no such admission": read - listed,
-            "left out: no code": no_code,
-            "left out: repeated in the stay": listed - no_code - kept,
-            "without a title": self._one("SELECT count(*) FROM diagnoses WHERE title IS NULL"),
+            "read": self._read["diagnoses_icd"],
+            "kept": self._one("SELECT count(*) FROM diagnoses"),
+            "left out: no such admission": touched["code_unknown_stay"],
+            "left out: no code": touched["code_empty"],
+            "left out: repeated in the stay": touched["code_repeated"],
+            "without a title": touched["code_untitled"],
         }
 
     def measurements(self) -> dict[str, Any]:
         """Return readings per quantity, those dropped, and how many samples know none."""
         by_quantity = "GROUP BY ALL ORDER BY ALL"
+        unknown = ", ".join(f"count(*) - count({name})" for name in MEASUREMENTS)
         return {
             "readings": self._table(f"SELECT quantity, count(*) FROM readings {by_quantity}"),
             "dropped as implausible": self._table(
                 f"SELECT quantity, count(*) FROM readings WHERE NOT plausible {by_quantity}"
             ),
-            "omr rows of other kinds": self._one(
-                "SELECT count(*) FROM raw.omr ANTI JOIN seed.measurements USING (result_name)"
+            "omr rows of other kinds": self._one(_RULES["other_measurement"]),
+            "unknown in samples": dict(
+                zip(MEASUREMENTS, self._con.execute(f"SELECT {unknown} FROM samples").fetchall()[0], strict=True)
             ),
-            "unknown in samples": {
-                name: self._one(f"SELECT count(*) FROM samples WHERE {name} IS NULL") for name in MEASUREMENTS
-            },
         }
 
-    def drugs(self) -> dict[str, int]:
-        """Return how spellings became a formulary."""
+    def drugs(self) -> dict[str, Any]:
+        """Return how spellings became labels, and what of them is dropped, mapped and not mapped.
+
+        Coverage is over the orders kept: how many name a drug whose ingredients, and whose ATC code, are known.
+        """
+        kept = "FROM fates INNER JOIN spellings USING (spelling) WHERE fate = 'kept'"
+        orders = "CAST(coalesce(sum(orders), 0) AS BIGINT)"
+        rows, ingredient, atc = self._con.execute(
+            f"SELECT {orders}, {orders.replace('sum(orders)', 'sum(orders) FILTER (mapped_ingredient)')}, "
+            f"{orders.replace('sum(orders)', 'sum(orders) FILTER (mapped_atc)')} {kept}"
+        ).fetchall()[0]
+        unmapped = self._con.execute(
+            f"SELECT name, {orders} {kept} AND NOT mapped_ingredient GROUP BY name ORDER BY 2 DESC, 1"
+        ).fetchall()
         return {
-            "spellings": self._one("SELECT count(*) FROM drug_names"),
+            "level": self._settings.level.value,
+            "spellings": self._one("SELECT count(*) FROM spellings"),
             "canonical": self._one("SELECT count(DISTINCT drug) FROM prescriptions"),
             "formulary": self._one("SELECT count(*) FROM formulary"),
             "samples with previous drugs": self._one("SELECT count(*) FROM samples WHERE previous_drugs IS NOT NULL"),
+            "dropped": self._table(
+                f"SELECT category, {orders} FROM fates INNER JOIN spellings USING (spelling) "
+                "WHERE fate LIKE 'left out: category %' GROUP BY category ORDER BY category"
+            ),
+            "coverage": {"rows": rows, "mapped_ingredient": ingredient, "mapped_atc4": atc},
+            "unmapped": [{"name": name, "orders": count} for name, count in unmapped],
         }
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Return every cleaning rule of etl/vocabulary/rules.csv with the rows of its table that it touched."""
+        rows = self._con.execute(
+            "SELECT rule, source_table, source_column, low, high, unit, action, source FROM seed.rules ORDER BY rule"
+        ).fetchall()
+        names = ("rule", "table", "column", "low", "high", "unit", "action", "source")
+        return [{**dict(zip(names, row, strict=True)), "touched": self._one(_RULES[row[0]])} for row in rows]
+
     def _one(self, query: str) -> int:
-        return self._con.execute(query).fetchall()[0][0]
+        return int(self._con.execute(query).fetchall()[0][0])
 
     def _table(self, query: str) -> dict[str, int]:
         return dict(self._con.execute(query).fetchall())

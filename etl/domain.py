@@ -51,8 +51,10 @@ class Admission:
         height_cm, weight_kg: body measurements.
         bmi: kg/m²; where None it follows from height and weight, if both are known.
         systolic_mmhg, diastolic_mmhg: blood pressure.
-        diagnoses: in the order the coders ranked them.
+        diagnoses: in the order the coders ranked them; empty where they are not known.
         previous_drugs: canonical drugs of the patient's previous admission; None: no such stay is known.
+        current_drugs: canonical drugs ordered in this stay so far; None: not asked within the stay.
+        earlier_diagnoses: those of earlier stays, the latest first; None: not asked for.
     """
 
     diagnoses: tuple[Diagnosis, ...]
@@ -64,6 +66,8 @@ class Admission:
     systolic_mmhg: float | None = None
     diastolic_mmhg: float | None = None
     previous_drugs: tuple[str, ...] | None = None
+    current_drugs: tuple[str, ...] | None = None
+    earlier_diagnoses: tuple[Diagnosis, ...] | None = None
 
     @property
     def body_mass_index(self) -> float | None:

@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 Told = Callable[[int, int, float | None], None]
 """Is told how far a task is: done, of how many, and its loss, if it has one."""
@@ -59,10 +68,30 @@ def bars() -> Iterator[Callable[[str], Told]]:
 
 
 @contextmanager
-def stages(title: str) -> Iterator[Callable[[str], None]]:
-    """Show the stage that runs; lend a function that is told each stage's name."""
+def stages(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show the stage that runs, with a bar where its size is known; lend a function that is told of it.
+
+    What is told is the stage's name, how much is done, and of how much; 0 of 0 where nobody knows.
+    """
     console = _console()
     began = time.perf_counter()
-    with console.status(title) as status:
-        yield lambda stage: status.update(f"{title}: {stage}")
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    ) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def told(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                for earlier in tasks.values():
+                    progress.update(earlier, visible=False)
+                tasks[stage] = progress.add_task(f"{title}: {stage}", total=None)
+            progress.update(tasks[stage], completed=done, total=total or None)
+
+        yield told
     console.print(f"{title}: {time.perf_counter() - began:.1f} s", highlight=False)

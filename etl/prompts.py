@@ -16,7 +16,7 @@ from etl.domain import Admission, Diagnosis
 from etl.drugs import normalise_drug
 from etl.errors import ConfigError
 
-VERSION = "1"
+VERSION = "2"
 """Version of everything below that changes a rendered or parsed character."""
 
 TEMPLATE_DATE = "26 Jul 2024"
@@ -33,6 +33,7 @@ NO_DRUGS = "none"
 Message = dict[str, str]
 
 _DIAGNOSES = "Diagnoses:"
+_EARLIER = "Earlier diagnoses:"
 _BULLET = "- "
 
 
@@ -42,7 +43,8 @@ _BULLET = "- "
 def render_prompt(admission: Admission) -> list[Message]:
     """Render an admission as the system and the user message.
 
-    What is not known is said to be unknown; without an earlier stay, previous drugs are "none known".
+    What is not known is said to be unknown; without an earlier stay, previous drugs are "none known". Drugs so
+    far and earlier diagnoses have their lines only where they are given.
     """
     lines = [
         f"Age: {_age(admission.age)}",
@@ -51,9 +53,11 @@ def render_prompt(admission: Admission) -> list[Message]:
         f"Weight: {_quantity(admission.weight_kg, 'kg')}",
         f"BMI: {_quantity(admission.body_mass_index)}",
         f"Blood pressure: {_blood_pressure(admission)}",
-        f"Previous drugs: {'; '.join(admission.previous_drugs or ()) or 'none known'}",
+        f"Previous drugs: {_names(admission.previous_drugs)}",
+        *([] if admission.current_drugs is None else [f"Drugs so far: {_names(admission.current_drugs)}"]),
         _DIAGNOSES,
-        *(_BULLET + _diagnosis(diagnosis) for diagnosis in admission.diagnoses),
+        *_bullets(admission.diagnoses),
+        *([] if admission.earlier_diagnoses is None else [_EARLIER, *_bullets(admission.earlier_diagnoses)]),
     ]
     # A text field must not be able to end the turn: the tokenizer would read a special token's spelling as one.
     content = "\n".join(lines).replace("<|", "< |")
@@ -83,6 +87,14 @@ def _blood_pressure(admission: Admission) -> str:
     if admission.systolic_mmhg is None or admission.diastolic_mmhg is None:
         return "unknown"
     return f"{admission.systolic_mmhg:.0f}/{admission.diastolic_mmhg:.0f}"
+
+
+def _names(drugs: Sequence[str] | None) -> str:
+    return "; ".join(drugs or ()) or "none known"
+
+
+def _bullets(diagnoses: Sequence[Diagnosis]) -> list[str]:
+    return [_BULLET + _diagnosis(diagnosis) for diagnosis in diagnoses]
 
 
 def _diagnosis(diagnosis: Diagnosis) -> str:
@@ -118,7 +130,7 @@ def encode(tokenizer: ChatTokenizer, messages: list[Message], *, answered: bool 
 
 
 def encode_prompt(tokenizer: ChatTokenizer, messages: list[Message], max_tokens: int) -> tuple[list[int], int]:
-    """Tokenise a question, dropping its last-ranked diagnoses until it fits.
+    """Tokenise a question, dropping diagnoses until it fits: the oldest first, then the last-ranked.
 
     Args:
         tokenizer: of the base model.
@@ -143,7 +155,8 @@ def encode_prompt(tokenizer: ChatTokenizer, messages: list[Message], max_tokens:
         content = "\n".join([head, _DIAGNOSES, *diagnoses[:kept]])
         ids = encode(tokenizer, [system, {**user, "content": content}])
         if len(ids) <= max_tokens:
-            fits, low = (ids, len(diagnoses) - kept), kept + 1
+            left_out = sum(line.startswith(_BULLET) for line in diagnoses[kept:])
+            fits, low = (ids, left_out), kept + 1
         else:
             high = kept - 1
     if fits is None:

@@ -57,7 +57,7 @@ class Recommender:
         Raises:
             ConfigError: an admission has no diagnosis to go by.
         """
-        if any(not admission.diagnoses for admission in admissions):
+        if any(not admission.diagnoses and admission.earlier_diagnoses is None for admission in admissions):
             raise ConfigError("an admission without a diagnosis; wanted at least one")
         room = self.manifest.max_length - self.manifest.max_answer_tokens
         encoded = [

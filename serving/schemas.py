@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from etl.domain import Admission, Diagnosis
-from etl.drugs import normalise_drugs
 from serving.recommender import Recommendation, Recommender
 from serving.vocabulary import Vocabulary
 
@@ -36,8 +36,10 @@ class TextDiagnosis(_Strict):
 class DraftRequest(_Strict):
     """One admission; what is left out or null is unknown."""
 
-    diagnoses: list[CodedDiagnosis | TextDiagnosis] = Field(min_length=1, max_length=300)
-    """In the order of their weight; a prompt too long loses the last."""
+    earlier_diagnoses: list[CodedDiagnosis | TextDiagnosis] | None = Field(None, max_length=300)
+    """Of earlier stays, the latest first, for a model that goes by them; a prompt too long loses the last."""
+    diagnoses: list[CodedDiagnosis | TextDiagnosis] = Field(max_length=300)
+    """In the order of their weight; at least one, unless earlier ones are given."""
     age: int | None = Field(None, ge=0, le=130)
     """Years."""
     sex: Literal["F", "M"] | None = None
@@ -49,18 +51,30 @@ class DraftRequest(_Strict):
     diastolic_mmhg: float | None = Field(None, ge=10, le=250)
     previous_drugs: list[DRUG_TEXT] | None = Field(None, max_length=300)
     """Drugs of the patient's previous admission, in any spelling; null: no such stay is known."""
+    current_drugs: list[DRUG_TEXT] | None = Field(None, max_length=300)
+    """Drugs ordered in this stay so far, for a model that drafts within the stay."""
+
+    @field_validator("diagnoses")
+    @classmethod
+    def _something_to_go_by(cls, diagnoses: list[Any], info: ValidationInfo) -> list[Any]:
+        if not diagnoses and info.data.get("earlier_diagnoses") is None:
+            raise PydanticCustomError("too_short", "at least one diagnosis, or earlier ones")
+        return diagnoses
 
     def to_admission(self, vocabulary: Vocabulary) -> Admission:
         """Return the facts as every other part of rxdraft has them."""
-        facts = self.model_dump(exclude={"diagnoses", "previous_drugs"})
+        facts = self.model_dump(exclude={"diagnoses", "earlier_diagnoses", "previous_drugs", "current_drugs"})
+
+        def titled(diagnosis: CodedDiagnosis | TextDiagnosis) -> Diagnosis:
+            if isinstance(diagnosis, CodedDiagnosis):
+                return vocabulary.coded(diagnosis.icd_code, diagnosis.icd_version)
+            return Diagnosis(title=diagnosis.text)
+
         return Admission(
-            diagnoses=tuple(
-                vocabulary.coded(diagnosis.icd_code, diagnosis.icd_version)
-                if isinstance(diagnosis, CodedDiagnosis)
-                else Diagnosis(title=diagnosis.text)
-                for diagnosis in self.diagnoses
-            ),
-            previous_drugs=None if self.previous_drugs is None else normalise_drugs(self.previous_drugs),
+            diagnoses=tuple(map(titled, self.diagnoses)),
+            earlier_diagnoses=None if self.earlier_diagnoses is None else tuple(map(titled, self.earlier_diagnoses)),
+            previous_drugs=None if self.previous_drugs is None else vocabulary.labels(self.previous_drugs),
+            current_drugs=None if self.current_drugs is None else vocabulary.labels(self.current_drugs),
             **facts,
         )
 
@@ -154,6 +168,7 @@ def make_draft(draft_id: str, admission: Admission, recommendation: Recommendati
 
 def _warnings(admission: Admission, recommendation: Recommendation, vocabulary: Vocabulary) -> list[Warning]:
     known, diagnoses = set(vocabulary.formulary), len(admission.diagnoses)
+    dropped = max(0, recommendation.dropped_diagnoses - len(admission.earlier_diagnoses or ()))
     found = [
         Warning(code="unknown_icd_code", position=place, detail="the model saw the code without a title")
         for place, diagnosis in enumerate(admission.diagnoses, 1)
@@ -161,7 +176,7 @@ def _warnings(admission: Admission, recommendation: Recommendation, vocabulary: 
     ]
     found += [
         Warning(code="diagnosis_left_out", position=place, detail="the prompt was too long")
-        for place in range(diagnoses - recommendation.dropped_diagnoses + 1, diagnoses + 1)
+        for place in range(diagnoses - dropped + 1, diagnoses + 1)
     ]
     found += [
         Warning(code="not_in_formulary", position=rank, detail="no training admission had this drug")

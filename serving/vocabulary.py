@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,21 +10,36 @@ import polars as pl
 
 from etl import artefacts
 from etl.domain import Diagnosis, normalise_icd
+from etl.drug_vocabulary import DrugVocabulary, Level, read_drug_vocabulary
 from etl.errors import ContractError
 from training.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The formulary, commonest drug first, and the title of each (icd_code, icd_version)."""
+    """What training called things.
+
+    Attributes:
+        formulary: its drugs, commonest first.
+        titles: of each (icd_code, icd_version).
+        drugs: what a spelling means; level: what a drug is called; dropped: categories that are no drugs.
+    """
 
     formulary: tuple[str, ...]
     titles: dict[tuple[str, int], str]
+    drugs: DrugVocabulary
+    level: Level
+    dropped: frozenset[str]
 
     def coded(self, icd_code: str, icd_version: int) -> Diagnosis:
         """Return a diagnosis with the title training gave its code; None where the dictionary has none."""
         code = normalise_icd(icd_code)
         return Diagnosis(code, icd_version, self.titles.get((code, icd_version)))
+
+    def labels(self, spellings: Iterable[str]) -> tuple[str, ...]:
+        """Return drugs as training called them, in the order given, repeats and dropped categories left out."""
+        kept = (name for name in spellings if self.drugs.look_up(name).category not in self.dropped)
+        return tuple(dict.fromkeys(label for name in kept for label in self.drugs.labels(name, self.level)))
 
 
 def read_vocabulary(checkpoint: Path, manifest: Manifest) -> Vocabulary:
@@ -39,8 +55,12 @@ def read_vocabulary(checkpoint: Path, manifest: Manifest) -> Vocabulary:
     ]
     if wrong:
         raise ContractError(f"{', '.join(wrong)}: missing or not what the manifest names; copy the whole checkpoint")
+    drug_map = checkpoint / "vocabulary" / "drug_map.csv"
     titles = pl.read_parquet(paths["icd_titles"]).drop_nulls()
     return Vocabulary(
         formulary=tuple(pl.read_parquet(paths["formulary"])["drug"]),
+        drugs=read_drug_vocabulary(drug_map if drug_map.is_file() else None),
+        level=Level(manifest.cohort_settings.get("level", Level.DRUG)),
+        dropped=frozenset(manifest.cohort_settings.get("drop", ())),
         titles={(code, icd_version): title for code, icd_version, title in titles.iter_rows()},
     )

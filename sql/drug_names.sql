@@ -1,20 +1,14 @@
--- Every spelling of a drug in the orders, with its canonical name.
+-- The labels of each spelling whose category is kept.
 --
--- Grain:  one row per spelling
--- Key:    spelling
--- Inputs: raw.prescriptions
+-- Grain:  one row per spelling and label
+-- Key:    spelling, drug
+-- Inputs: spellings
 -- Known:  always
--- Source: MIMIC-IV v3.1, hosp.prescriptions; normalise_drug is etl/drugs.py's
---
--- "LORazepam", "Lorazepam " and "lorazepam" are one drug. A spelling of which nothing is left has no name.
-
-WITH spellings AS (
-    SELECT DISTINCT drug AS spelling
-    FROM raw.prescriptions
-    WHERE drug IS NOT NULL
-)
+-- Source: etl/drug_vocabulary.py
+-- Enum:   drug
 
 SELECT
     spelling,
-    nullif(normalise_drug(spelling), '') AS drug
+    unnest(labels) AS drug
 FROM spellings
+WHERE NOT dropped

@@ -1,6 +1,6 @@
 -- The drugs a model may learn: those of the training admissions.
 --
--- Grain:  one row per canonical drug
+-- Grain:  one row per drug
 -- Key:    drug
 -- Inputs: drug_names, raw.prescriptions, samples
 -- Known:  when training starts
@@ -9,15 +9,33 @@
 -- Built from the training split alone: a drug that only test patients got is not known beforehand. The
 -- spellings are those of training orders, as written.
 
+WITH labels AS (
+    SELECT unnest(drugs) AS drug
+    FROM samples
+    WHERE split = 'train'
+),
+
+learned AS (
+    SELECT
+        drug,
+        count(*) AS admissions
+    FROM labels
+    GROUP BY drug
+),
+
+written AS (
+    SELECT DISTINCT drug AS spelling
+    FROM raw.prescriptions
+    SEMI JOIN samples ON samples.hadm_id = prescriptions.hadm_id AND samples.split = 'train'
+    WHERE drug_type = 'MAIN'
+)
+
 SELECT
-    drug_names.drug,
-    count(DISTINCT samples.hadm_id) AS admissions,
-    list(DISTINCT drug_names.spelling ORDER BY drug_names.spelling) AS spellings
-FROM samples
-INNER JOIN raw.prescriptions AS orders USING (hadm_id)
-INNER JOIN drug_names ON drug_names.spelling = orders.drug
-WHERE samples.split = 'train'
-    AND orders.drug_type = 'MAIN'
-    AND drug_names.drug IS NOT NULL
-GROUP BY drug_names.drug
-ORDER BY admissions DESC, drug_names.drug ASC
+    learned.drug,
+    any_value(learned.admissions) AS admissions,
+    list(written.spelling ORDER BY written.spelling) AS spellings
+FROM learned
+INNER JOIN drug_names USING (drug)
+INNER JOIN written USING (spelling)
+GROUP BY learned.drug
+ORDER BY admissions DESC, learned.drug ASC

@@ -1,6 +1,6 @@
 -- The dictionary of diagnosis codes, so that a service can title a code as training did.
 --
--- Grain:  one row per code and version
+-- Grain:  one row per listed code and version
 -- Key:    icd_code, icd_version
 -- Inputs: raw.d_icd_diagnoses
 -- Known:  always

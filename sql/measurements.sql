@@ -1,25 +1,41 @@
--- The body measurements of each stay: the last plausible one of each kind up to discharge.
+-- The body measurements of each stay: the last plausible one of each kind up to the day of the prediction.
 --
 -- Grain:  one row per stay with any measurement
 -- Key:    hadm_id
--- Inputs: admissions, readings
--- Known:  by the day of discharge
+-- Inputs: prediction_times, readings
+-- Known:  by the day of predict_time
 -- Source: MIMIC-IV v3.1, hosp.omr
 --
 -- omr is charted per patient and day, not per stay. Of several on the last day the highest seq_num counts,
 -- as the release notes number them in order of entry; of equals the text that sorts last, so that the order
--- of rows never decides and both numbers of a pressure come from one reading. A weight charted after discharge belongs to no earlier stay.
+-- of rows never decides and both numbers of a pressure come from one reading. The age of a measurement is in
+-- days: 0 was taken on the day of the prediction; since omr knows no hours, that day counts as a whole.
+
+WITH last_readings AS (
+    SELECT
+        times.hadm_id,
+        CAST(times.predict_time AS DATE) AS predict_day,
+        arg_max(readings, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'height_cm') AS height,
+        arg_max(readings, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'weight_kg') AS weight,
+        arg_max(readings, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'bmi') AS bmi,
+        arg_max(readings, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'systolic_mmhg') AS pressure
+    FROM prediction_times AS times
+    INNER JOIN readings
+        ON readings.subject_id = times.subject_id
+        AND readings.chartdate <= CAST(times.predict_time AS DATE)
+    WHERE readings.plausible
+    GROUP BY ALL
+)
 
 SELECT
-    admissions.hadm_id,
-    arg_max(reading, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'height_cm') AS height_cm,
-    arg_max(reading, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'weight_kg') AS weight_kg,
-    arg_max(reading, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'bmi') AS bmi,
-    arg_max(reading, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'systolic_mmhg') AS systolic_mmhg,
-    arg_max(reading, (chartdate, seq_num, result_value)) FILTER (WHERE quantity = 'diastolic_mmhg') AS diastolic_mmhg
-FROM admissions
-INNER JOIN readings
-    ON readings.subject_id = admissions.subject_id
-    AND readings.chartdate <= CAST(admissions.dischtime AS DATE)
-WHERE readings.plausible
-GROUP BY admissions.hadm_id
+    hadm_id,
+    height.reading AS height_cm,
+    weight.reading AS weight_kg,
+    bmi.reading AS bmi,
+    pressure.reading AS systolic_mmhg,
+    pressure.second_reading AS diastolic_mmhg,
+    predict_day - height.chartdate AS height_age_days,
+    predict_day - weight.chartdate AS weight_age_days,
+    predict_day - bmi.chartdate AS bmi_age_days,
+    predict_day - pressure.chartdate AS blood_pressure_age_days
+FROM last_readings

@@ -42,7 +42,7 @@ def tiny_hospital(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_cohort(tiny_hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cohort of the tiny hospital."""
-    from etl.cohort import build_cohort
+    from etl.build import build_cohort
 
     folder = tmp_path_factory.mktemp("cohort") / "run"
     build_cohort(tiny_hospital, folder)

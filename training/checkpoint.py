@@ -17,7 +17,8 @@ from etl import artefacts
 from etl.errors import ContractError
 from training.manifest import Manifest, read_manifest, write_manifest
 
-VOCABULARY = ("formulary.parquet", "icd_titles.parquet")
+VOCABULARY = ("formulary.parquet", "icd_titles.parquet", "drug_map.csv")
+"""What serving needs of the cohort; a drug map is there only where the user gave one."""
 
 
 def save(
@@ -40,8 +41,9 @@ def save(
             model.save_pretrained(weights)  # type: ignore[operator]
             tokenizer.save_pretrained(weights)
         (new / "vocabulary").mkdir()
-        for name in VOCABULARY:
-            shutil.copyfile(cohort / name, new / "vocabulary" / name)
+        for path in (cohort / name for name in VOCABULARY):
+            if path.is_file():
+                shutil.copyfile(path, new / "vocabulary" / path.name)
         (new / "trainer").mkdir()
         torch.save([optimizer.state_dict() for optimizer in optimizers], new / "trainer" / "optimizers.pt")
         write_manifest(new, replace(manifest, weights_sha256=weights_sha256(weights)))

@@ -20,7 +20,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from etl import artefacts
-from etl.cohort import read_cohort, read_prompts
+from etl.cohort import read_cohort, read_training_prompts
 from etl.errors import ConfigError
 from etl.progress import Told
 from training import base as bases
@@ -75,9 +75,9 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
     base_folder = bases.base_folder(base)
     bases.resolve_attention(config.attention)  # refused before the data are encoded, not after
     tokenizer = bases.load_tokenizer(base_folder)
-    read_cohort(cohort)
+    cohort_settings = read_cohort(cohort).get("settings", {})
     splits = {
-        split: encode_split(read_prompts(cohort, split), tokenizer, config.max_length)
+        split: encode_split(read_training_prompts(cohort, split), tokenizer, config.max_length)
         for split in ("train", "validation")
     }
     if not splits["train"].rows:
@@ -96,6 +96,7 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
             base_sha256=base_sha256,
             cohort=cohort,
             cohort_sha256=cohort_sha256,
+            cohort_settings=cohort_settings,
             tokenizer=tokenizer,
             train=splits["train"],
             validation=splits["validation"],

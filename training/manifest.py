@@ -2,7 +2,8 @@
 
 STEP/adapter/            adapter_model.safetensors, adapter_config.json: plain LoRA to any loader
 STEP/model/              instead of adapter/, where every parameter was trained
-STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on
+STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on, and its
+                         drug_map.csv where it had one
 STEP/trainer/            optimiser and random state; only the newest checkpoint of a run keeps it
 STEP/manifest.json       this
 """
@@ -16,7 +17,7 @@ from typing import Any
 from etl import artefacts
 from etl.errors import ContractError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the folder's layout and of the fields below."""
 
 
@@ -35,6 +36,7 @@ class Manifest:
         trainable_parameters: how many learned.
         weights_sha256: over the files of adapter/ or model/.
         cohort_sha256: of the cohort.json it was trained on.
+        cohort_settings: what that cohort was asked to be; empty for an imported corpus.
         prompt_version: of `etl.prompts`.
         formulary_sha256, icd_titles_sha256: of the files in vocabulary/.
         max_length: tokens of prompt and answer together.
@@ -60,6 +62,7 @@ class Manifest:
     trainable_parameters: int
     weights_sha256: str
     cohort_sha256: str
+    cohort_settings: dict[str, Any]
     prompt_version: str
     formulary_sha256: str
     icd_titles_sha256: str

@@ -33,6 +33,7 @@ class Run:
     base_sha256: str
     cohort: Path
     cohort_sha256: str
+    cohort_settings: dict[str, Any]
     tokenizer: PreTrainedTokenizerBase
     train: EncodedSplit
     validation: EncodedSplit
@@ -90,6 +91,7 @@ def describe(run: Run, model: nn.Module, step: int, losses: dict[str, float | No
         trainable_parameters=fa_lora.count_trainable(model),
         weights_sha256="",
         cohort_sha256=run.cohort_sha256,
+        cohort_settings=run.cohort_settings,
         prompt_version=prompts.VERSION,
         formulary_sha256=artefacts.sha256_file(run.cohort / "formulary.parquet"),
         icd_titles_sha256=artefacts.sha256_file(run.cohort / "icd_titles.parquet"),

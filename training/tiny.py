@@ -21,7 +21,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as hf_logging
 
 from etl import artefacts, prompts
-from etl.cohort import build_cohort, read_prompts
+from etl.build import build_cohort
+from etl.cohort import read_prompts
 from etl.progress import Told
 from etl.synth import write_hospital
 from training.config import load_config

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 import rxdraft
-from etl.cohort import build_cohort
+from etl.build import build_cohort
+from etl.settings import CohortSettings
 
 Tables = dict[str, list[dict[str, Any]]]
 
@@ -155,7 +156,7 @@ def cohort_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     def build(tables: Tables, formats: dict[str, str] | None = None, seed: int = 0) -> Path:
         folder = tmp_path_factory.mktemp("small")
         write_tables(folder / "mimic", tables, formats)
-        build_cohort(folder / "mimic", folder / "run", seed=seed)
+        build_cohort(folder / "mimic", folder / "run", CohortSettings(seed=seed, open_data=True))
         return folder / "run"
 
     return build

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl.cohort import SPLITS, build_cohort, read_cohort, read_prompts, read_samples, to_admission
+from etl.build import build_cohort
+from etl.cohort import SPLITS, read_cohort, read_prompts, read_samples, to_admission
 from etl.drugs import normalise_drug
 from etl.errors import ContractError
 from etl.prompts import parse_answer, render_prompt

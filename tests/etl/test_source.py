@@ -10,7 +10,7 @@ import duckdb
 import polars as pl
 import pytest
 
-from etl.cohort import build_cohort
+from etl.build import build_cohort
 from etl.errors import SourceDataError
 from etl.source import TABLES, find_files, load
 

@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from etl import artefacts, prompts
-from etl.cohort import build_cohort, read_samples
+from etl.build import build_cohort
+from etl.cohort import read_samples
 from etl.errors import ConfigError, ContractError
 from evaluation import predict as predict_module
 from evaluation import table as words

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from etl.artefacts import sha256_file
-from etl.cohort import build_cohort
+from etl.build import build_cohort
 from etl.errors import ConfigError, ContractError
 from etl.progress import Told
 from training import loop

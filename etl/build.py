@@ -1,0 +1,192 @@
+"""Build a cohort from MIMIC-IV: load, run sql/, count, describe, write.
+
+Same input and settings, same bytes: no clock, no path, no thread and no order of rows decides a byte.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from etl import artefacts, prompts, source, warehouse
+from etl.account import Account
+from etl.audit import audit
+from etl.cohort import FORMAT, read_cohort
+from etl.drug_vocabulary import DrugMap, DrugVocabulary, Level, read_drug_map, read_drug_vocabulary
+from etl.errors import ConfigError, ContractError, SourceDataError
+from etl.report import render_report
+from etl.settings import CohortSettings, SplitBy
+from etl.statistics import Statistics, suppress
+from etl.workspace import MEMORY_LIMIT, workspace
+
+log = logging.getLogger(__name__)
+
+Told = Callable[[str, int, int], None]
+"""Is told which stage runs, how much of it is done, and of how much; 0 of 0 where nobody knows."""
+
+_MEANING = (
+    "STRUCT(name VARCHAR, category VARCHAR, labels VARCHAR[], mapped_ingredient BOOLEAN, mapped_atc BOOLEAN)"
+)
+_SEEDS = ("labs", "measurements", "rules")
+
+
+def build_cohort(
+    mimic: Path | str,
+    out: Path,
+    settings: CohortSettings | None = None,
+    *,
+    overwrite: bool = False,
+    memory_limit: str = MEMORY_LIMIT,
+    told: Told = lambda stage, done, total: None,
+) -> dict[str, Any]:
+    """Build `out` from MIMIC-IV, or find it whole and leave it.
+
+    Args:
+        mimic: a folder that holds hosp/, a DuckDB file or a PostgreSQL connection string; see `etl.source`.
+        out: the cohort's folder; it appears whole or not at all.
+        settings: what the cohort is asked to be; None: the defaults.
+        overwrite: replace a cohort that came from other files, settings or versions.
+        memory_limit: see `etl.workspace`.
+        told: see `Told`.
+
+    Returns:
+        The content of cohort.json.
+
+    Raises:
+        SourceDataError: see `etl.source`.
+        ConfigError: settings contradict each other or the data.
+        ContractError: `out` holds something else than this cohort; nothing is touched.
+    """
+    settings = settings or CohortSettings()
+    settings.check()
+    drug_map = read_drug_map(settings.drug_map) if settings.drug_map else None
+    vocabulary = read_drug_vocabulary(settings.drug_map)
+    tables = source.needed(labs=settings.labs, drug_map=drug_map)
+    found = source.open_source(mimic, tables)
+    artefacts.check_replaceable(out, "cohort.json", "rxdraft etl")
+    told("digests", 0, 0)
+    inputs = found.digests()
+    origin = {
+        "format": FORMAT,
+        "inputs": inputs,
+        "settings": settings.described(),
+        "vocabulary": vocabulary.digest,
+        "versions": {"duckdb": duckdb.__version__, "prompt": prompts.VERSION, "rxdraft": version("rxdraft")},
+    }
+    if inputs is not None and (out / "cohort.json").exists() and not overwrite:
+        return _whole(out, origin)
+    if (out / "cohort.json").exists() and not overwrite:
+        raise ContractError(f"{out} holds a cohort, and nothing tells whether {found.kind} changed; give --overwrite")
+    with workspace(out, origin if inputs else None, memory_limit) as con:
+        _lay_out(con, settings, vocabulary, drug_map)
+        for table, columns in tables.items():
+            if not warehouse.has_table(con, table, "raw"):
+                source.load(con, found, table, columns, lambda done, total, table=table: told(table, done, total))  # type: ignore[misc]
+        _check_years(con, settings)
+        con.execute("SET preserve_insertion_order = true").fetchall()  # a sorted table stays sorted
+        warehouse.run_models(con, warehouse.read_models(), lambda table: told(table, 0, 0))
+        told("report", 0, 0)
+        cohort = {**origin, "source": {"kind": found.kind, "version": source.release(found, con)}, **_describe(con, settings)}
+        with artefacts.whole_or_absent(out) as folder:
+            folder.mkdir()
+            told("parquet", 0, 0)
+            for table in ("samples", "formulary", "icd_titles"):
+                target = str(folder / f"{table}.parquet").replace("'", "''")
+                con.execute(f"COPY (FROM {table}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)").fetchall()
+            if drug_map:
+                (folder / "drug_map.csv").write_bytes(settings.drug_map.read_bytes())  # type: ignore[union-attr]
+            (folder / "cohort.html").write_text(render_report(cohort), "utf-8")
+            cohort["outputs"] = {path.name: artefacts.sha256_file(path) for path in sorted(folder.iterdir())}
+            artefacts.write_json(folder / "cohort.json", cohort)
+    log.info("cohort of %d admissions written", cohort["flow"][-1]["admissions"])
+    return cohort
+
+
+def _lay_out(
+    con: duckdb.DuckDBPyConnection, settings: CohortSettings, vocabulary: DrugVocabulary, drug_map: DrugMap | None
+) -> None:
+    """Lay out what the SQL leans on besides the source: functions, seeds and settings."""
+    # Rows arrive in any order and no query asks for it: their order costs a thread its work.
+    con.execute("SET preserve_insertion_order = false").fetchall()
+    meaning = functools.partial(_meaning, vocabulary, settings.level)
+    con.create_function("drug_meaning", meaning, ["VARCHAR"], _MEANING)
+    if warehouse.has_table(con, "settings"):
+        return
+    with warehouse.transaction(con):
+        con.execute("CREATE SCHEMA raw; CREATE SCHEMA seed").fetchall()
+        con.execute("CREATE TABLE loaded (source_table VARCHAR, rows_read BIGINT)").fetchall()
+        if not settings.labs:  # sql/labs.sql then finds nothing
+            kinds = ", ".join(f"{name} {kind}" for name, kind in source.LABEVENTS.items())
+            con.execute(f"CREATE TABLE raw.labevents ({kinds})").fetchall()
+        for seed in _SEEDS:
+            with as_file(files("etl") / "vocabulary" / f"{seed}.csv") as path:
+                con.execute(f"CREATE TABLE seed.{seed} AS FROM read_csv(?, header = true)", [str(path)]).fetchall()
+        names = drug_map.names if drug_map else {}
+        con.execute(
+            "CREATE TABLE seed.drug_map AS SELECT unnest(?::VARCHAR[]) AS key, unnest(?::VARCHAR[]) AS name",
+            [list(names), list(names.values())],
+        ).fetchall()
+        con.execute(
+            "CREATE TABLE settings AS SELECT ?::VARCHAR AS predict_at, ?::INTEGER AS within_hours, ?::VARCHAR AS codes, "
+            "?::VARCHAR[] AS dropped, ?::VARCHAR AS split, ?::INTEGER AS folds, ?::INTEGER AS fold, "
+            "?::VARCHAR AS split_seed",
+            [
+                *(settings.predict_at.value, settings.within_hours, settings.codes.value, list(settings.drop)),
+                *(settings.split.value, settings.folds, settings.fold, str(settings.seed)),
+            ],
+        ).fetchall()
+
+
+def _meaning(vocabulary: DrugVocabulary, level: Level, spelling: str) -> dict[str, Any]:
+    """Say what a spelling means, as sql/spellings.sql asks for it."""
+    drug = vocabulary.look_up(spelling)
+    return {
+        "name": drug.name,
+        "category": drug.category,
+        "labels": list(vocabulary.labels(spelling, level)),
+        "mapped_ingredient": bool(drug.ingredients),
+        "mapped_atc": bool(drug.atc),
+    }
+
+
+def _describe(con: duckdb.DuckDBPyConnection, settings: CohortSettings) -> dict[str, Any]:
+    """Return what cohort.json says of the tables: the account of every row, statistics, the audit."""
+    counts = Account(con, settings).sections()
+    if not counts["flow"][-1]["admissions"]:
+        left = "; ".join(f"{step['step']}: {step['admissions']}" for step in counts["flow"])
+        raise SourceDataError(f"no admission is left ({left}); do the files belong to one release?")
+    statistics = Statistics(con).sections()
+    if not settings.open_data:
+        statistics = suppress(statistics)
+    return {**counts, "statistics": statistics, "audit": audit(con, counts["orders"])}
+
+
+def _check_years(con: duckdb.DuckDBPyConnection, settings: CohortSettings) -> None:
+    if settings.split is not SplitBy.TIME:
+        return
+    groups = con.execute("SELECT count(DISTINCT anchor_year_group) FROM raw.patients").fetchall()[0][0]
+    if groups < 3:
+        raise ConfigError(
+            f"--split time needs 3 or more anchor_year_group values, found {groups}; choose --split patient or fold"
+        )
+
+
+def _whole(out: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """Return the cohort that stands at `out` if it is the one asked for."""
+    cohort = read_cohort(out)
+    other = [name for name in origin if name != "settings" and cohort.get(name) != origin[name]]
+    other += [name for name, value in origin["settings"].items() if cohort["settings"].get(name) != value]
+    if other:
+        raise ContractError(
+            f"{out} holds a cohort that differs in {', '.join(other)}; "
+            "choose another --out, or replace it with --overwrite"
+        )
+    log.info("cohort is whole, nothing to do")
+    return cohort

@@ -1,0 +1,144 @@
+"""Feed a csv or csv.gz to DuckDB in chunks of whole records, inflated ahead of its parser.
+
+DuckDB inflates a gz file on the thread that also parses, slower than ISA-L does, and does not look at its checksum.
+Here one thread inflates the next chunk, and checks the file's CRC and end, while all others parse this one.
+Memory stays at a few chunks whatever the file's size.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from fsspec import AbstractFileSystem
+from isal import igzip, isal_zlib
+
+T = TypeVar("T")
+
+CHUNK_BYTES = 32_000_000
+"""Inflated bytes per chunk: two of DuckDB's threads get work of a second's fraction."""
+
+DAMAGED = (EOFError, igzip.BadGzipFile, isal_zlib.error)
+"""What inflating raises where the file is truncated or damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Whole records of a csv, without its header.
+
+    Attributes:
+        data: the records.
+        compressed_end: bytes of the file read when the chunk was whole.
+    """
+
+    data: bytes
+    compressed_end: int
+
+
+@dataclass(slots=True)
+class CsvStream:
+    """One csv or csv.gz, read from its start.
+
+    Attributes:
+        path: the file; inflated if its name ends in .gz.
+        chunk_bytes: inflated size of a chunk.
+        header: the column names; empty where the file is.
+    """
+
+    path: Path
+    chunk_bytes: int = CHUNK_BYTES
+    header: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        with self.path.open("rb") as raw, self._inflated(raw) as file:
+            self.header = _names(file.readline())
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield the records after the header; each chunk is inflated while its predecessor is in use.
+
+        Raises:
+            one of DAMAGED: the gz file is; only after the chunks before.
+        """
+        return _ahead(self._chunks())
+
+    def lines_before(self, chunk: int) -> int:
+        """Return how many lines stand before a chunk, the header included; reads the file anew."""
+        before = (piece.data.count(b"\n") for _, piece in zip(range(chunk), self._chunks(), strict=False))
+        return 1 + sum(before)
+
+    def _chunks(self) -> Iterator[Chunk]:
+        with self.path.open("rb") as raw, self._inflated(raw) as file:
+            file.readline()
+            rest = b""
+            while data := file.read(self.chunk_bytes):
+                whole, rest = _cut(rest + data)
+                if whole:
+                    yield Chunk(whole, raw.tell())
+            if rest:
+                yield Chunk(rest, raw.tell())
+
+    def _inflated(self, raw: BinaryIO) -> BinaryIO:
+        return igzip.IGzipFile(fileobj=raw, mode="rb") if self.path.suffix == ".gz" else raw
+
+
+class ChunkFiles(AbstractFileSystem):
+    """A file system of chunks in memory, each open to DuckDB as `chunk://NAME` while it is lent."""
+
+    protocol = "chunk"
+    cachable = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lent: dict[str, bytes] = {}
+
+    def glob(self, path: str, **_: Any) -> list[str]:
+        """Return the path itself: chunks are named, not sought."""
+        return [path]
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """Return name and size."""
+        name = str(self._strip_protocol(path))
+        return {"name": name, "size": len(self.lent[name]), "type": "file"}
+
+    def modified(self, path: str) -> datetime:
+        """Return one moment for all: a chunk never changes."""
+        return datetime.fromtimestamp(0, UTC)
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:
+        return io.BytesIO(self.lent[str(self._strip_protocol(path))])
+
+
+def _names(line: bytes) -> list[str]:
+    text = line.decode("utf-8-sig", errors="replace").strip("\r\n")
+    return [name.strip().strip('"') for name in text.split(",")] if text else []
+
+
+def _cut(data: bytes) -> tuple[bytes, bytes]:
+    """Cut behind the last newline that ends a record: one with an even number of quotes before it.
+
+    Where there is none, a quote is astray: behind the last newline, for the parser to say what is wrong.
+    """
+    end, quotes = len(data), data.count(b'"')
+    while (newline := data.rfind(b"\n", 0, end)) >= 0:
+        quotes -= data.count(b'"', newline, end)
+        if quotes % 2 == 0:
+            return data[: newline + 1], data[newline + 1 :]
+        end = data.rfind(b'"', 0, newline)  # all newlines behind it stand between the same quotes
+        quotes -= 1
+    last = data.rfind(b"\n") + 1
+    return data[:last], data[last:]
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the items, the next one being made by another thread meanwhile."""
+    end = object()
+    with ThreadPoolExecutor(1, thread_name_prefix="inflate") as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
