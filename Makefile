@@ -6,14 +6,14 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 RX     := $(VENV)/bin/rxdraft
 READY  := $(VENV)/.installed
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test check bench bench-etl format clean
 
 help:
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(READY) ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
 	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
-	$(RX) etl --mimic $(DEMO)/hospital --out $(DEMO)/cohort
+	$(RX) etl --mimic $(DEMO)/hospital --out $(DEMO)/cohort --open-data
 	$(RX) train --data $(DEMO)/cohort --out $(DEMO)/runs --base tiny --config smoke
 	$(RX) evaluate --runs $(DEMO)/runs --oracle $(DEMO)/hospital/oracle.parquet --show
 	@echo
@@ -28,6 +28,12 @@ check: $(READY) ## Style, types, import contracts
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+bench: ## All benchmarks at the small size; JSON on the last line of each
+	$(MAKE) bench-etl ARGS=--quick
+
+bench-etl: $(READY) ## The ETL at full MIMIC-IV size beside DuckDB, Polars and pandas; ARGS=--quick for a twentieth
+	$(VENV)/bin/python benchmarks/bench_etl.py $(ARGS)
 
 format: $(READY) ## Put the code into its usual form
 	$(VENV)/bin/ruff check --fix .

@@ -4,7 +4,7 @@ Measured: whole processes from start to end, imports included, on csv.gz files t
 is read once before), with all cores, contenders in turn and in reversed order every second round. Not measured: a
 cold disk, Parquet sources, and a machine to itself: look at the load in the JSON, and compare within one run only.
 Contenders do the job of job.py; `rxdraft etl` does that and all else a cohort needs (digests, checks, account,
-prompts, report), the floor does nothing but read. A run that fails or is killed for its memory is reported as that.
+statistics, audit, report), the floor does nothing but read. A run that fails or is killed for its memory is reported as that.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument(
         "--max-gib", type=float, default=18, help="a contender is killed above it (default: %(default)s)"
     )
-    parser.add_argument("--etl-arguments", default="--open-data", help="of `rxdraft etl`, as one text")
+    parser.add_argument("--etl-arguments", default="--open-data --drop=", help="of `rxdraft etl`, as one text")
     parser.add_argument("--verify", action="store_true", help="exit with 1 if anything failed or samples differ")
     return parser.parse_args()
 

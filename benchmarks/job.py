@@ -9,7 +9,8 @@ diagnosis and one MAIN drug, in the order of subject_id, admittime, hadm_id:
                                         highest seq_num, then the value that sorts last; a pressure whole or not
     diagnoses                           [{icd_code, icd_version, title}], by seq_num; a repeated code once
     drugs                               normalised names of MAIN orders, by first starttime, then name
-    previous_drugs                      those of the patient's last earlier stay that has any
+    previous_drugs                      those of the patient's last earlier stay that has any; ours leaves out the few
+                                        that were ordered after this stay began
 """
 
 from __future__ import annotations

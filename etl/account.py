@@ -26,14 +26,14 @@ _RULES = {
     "code_empty": f"{_CODED} WHERE icd_code IS NULL",
     "code_repeated": f"SELECT ({_CODED} WHERE icd_code IS NOT NULL) - (SELECT count(*) FROM diagnoses)",
     "code_unknown_stay": "SELECT count(*) FROM raw.diagnoses_icd ANTI JOIN admissions USING (hadm_id)",
-    "code_untitled": "SELECT count(*) FROM diagnoses WHERE title IS NULL",
+    "code_untitled": "SELECT count(*) FROM diagnoses INNER JOIN icd_codes USING (code_number) WHERE title IS NULL",
     "creatinine_mg_dl": _LABS.format("creatinine_mg_dl"),
     "diastolic_mmhg": "SELECT count(*) FROM readings WHERE second_reading IS NOT NULL AND NOT second_plausible",
     "discharge_before_admission": "SELECT count(*) FROM raw.admissions WHERE dischtime < admittime",
     "height_cm": _READINGS.format("height_cm"),
     "not_a_number": """
         SELECT count(*) FROM readings
-        WHERE reading IS NULL OR (second_quantity IS NOT NULL AND second_reading IS NULL)""",
+        WHERE reading IS NULL OR (quantity = 'systolic_mmhg' AND second_reading IS NULL)""",
     "order_category": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate LIKE 'left out: category %'",
     "order_not_main": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate LIKE '%, not MAIN'",
     "order_outside_window": "SELECT coalesce(sum(orders), 0) FROM fates WHERE fate = 'left out: outside the window'",
@@ -52,6 +52,15 @@ _RULES = {
 }
 """What each rule of etl/vocabulary/rules.csv touched, in rows of its source table."""
 
+_STEPS = (
+    "patient listed",
+    "adult",
+    "still in hospital at the prediction time",
+    "at least one diagnosis",
+    "at least one drug to be drafted",
+)
+"""What an admission must be, in this order; the first it is not excludes it."""
+
 # One spelling means one thing, so orders are counted by spelling before anything is joined.
 _FATES = """
     CREATE OR REPLACE TEMP TABLE fates AS
@@ -61,8 +70,8 @@ _FATES = """
             orders.drug_type,
             times.hadm_id IS NOT NULL AS known_stay,
             samples.hadm_id IS NOT NULL AS sampled,
-            coalesce(orders.starttime, 'infinity') > times.truth_from
-            AND coalesce(orders.starttime, 'infinity') <= times.truth_until AS due,
+            coalesce(orders.starttime, times.admittime) > times.truth_from
+            AND coalesce(orders.starttime, times.admittime) <= times.truth_until AS due,
             count(*) AS orders
         FROM raw.prescriptions AS orders
         LEFT JOIN prediction_times AS times USING (hadm_id)
@@ -111,23 +120,40 @@ class Account:
         }
 
     def flow(self) -> list[dict[str, Any]]:
-        """Return the admissions left after each condition, and how many it excluded."""
-        adults = "FROM admissions SEMI JOIN (FROM prediction_times WHERE reached) USING (hadm_id) WHERE adult"
-        coded = "hadm_id IN (SELECT hadm_id FROM diagnosis_lists)"
-        left = {
-            "admissions read": self._one("SELECT count(*) FROM raw.admissions"),
-            "patient listed": self._one("SELECT count(*) FROM admissions"),
-            "adult": self._one("SELECT count(*) FROM admissions WHERE adult"),
-            "still in hospital at the prediction time": self._one(f"SELECT count(*) {adults}"),
+        """Return the admissions left after each condition, and how many, of how many patients, it excluded."""
+        coded_asked = self._settings.codes is not Codes.EARLIER
+        excluded: dict[str | None, tuple[int, int]] = {
+            step: (admissions, patients)
+            for step, admissions, patients in self._con.execute(
+                f"""
+                SELECT
+                    CASE
+                        WHEN known.hadm_id IS NULL THEN 'patient listed'
+                        WHEN NOT known.adult THEN 'adult'
+                        WHEN NOT times.reached THEN 'still in hospital at the prediction time'
+                        WHEN diagnosis_lists.hadm_id IS NULL AND {coded_asked}
+                            THEN 'at least one diagnosis'
+                        WHEN samples.hadm_id IS NULL THEN 'at least one drug to be drafted'
+                    END AS step,
+                    count(*),
+                    count(DISTINCT listed.subject_id)
+                FROM raw.admissions AS listed
+                LEFT JOIN admissions AS known USING (hadm_id)
+                LEFT JOIN prediction_times AS times USING (hadm_id)
+                LEFT JOIN diagnosis_lists USING (hadm_id)
+                LEFT JOIN samples USING (hadm_id)
+                GROUP BY step
+                """
+            ).fetchall()
         }
-        if self._settings.codes is not Codes.EARLIER:
-            left["at least one diagnosis"] = self._one(f"SELECT count(*) {adults} AND {coded}")
-        left["at least one drug to be drafted"] = self._one("SELECT count(*) FROM samples")
-        before = [left["admissions read"], *left.values()]
-        return [
-            {"step": step, "admissions": admissions, "excluded": earlier - admissions}
-            for earlier, (step, admissions) in zip(before, left.items(), strict=False)
-        ]
+        left = self._one("SELECT count(*) FROM raw.admissions")
+        flow = [{"step": "admissions read", "admissions": left, "excluded": 0, "excluded_patients": 0}]
+        steps = [step for step in _STEPS if coded_asked or step != "at least one diagnosis"]
+        for step in steps:
+            admissions, patients = excluded.get(step, (0, 0))
+            left -= admissions
+            flow.append({"step": step, "admissions": left, "excluded": admissions, "excluded_patients": patients})
+        return flow
 
     def splits(self) -> dict[str, dict[str, int]]:
         """Return admissions and patients of each split that has any."""
@@ -160,7 +186,7 @@ class Account:
         return {
             "readings": self._table(f"SELECT quantity, count(*) FROM readings {by_quantity}"),
             "dropped as implausible": self._table(
-                f"SELECT quantity, count(*) FROM readings WHERE NOT plausible {by_quantity}"
+                f"SELECT quantity, count(*) FROM readings WHERE NOT (first_plausible AND second_plausible) {by_quantity}"
             ),
             "omr rows of other kinds": self._one(_RULES["other_measurement"]),
             "unknown in samples": dict(

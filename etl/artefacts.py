@@ -59,6 +59,32 @@ def check_replaceable(path: Path, marker: str, made_by: str) -> None:
     raise ContractError(f"{path} exists and was not made by `{made_by}`; choose another --out")
 
 
+def check_same(
+    path: Path,
+    stands: dict[str, Any],
+    wanted: dict[str, Any],
+    within: str = "",
+    to_do: str = "choose another --out, or replace it with --overwrite",
+) -> None:
+    """See that what stands at `path` is what is asked for.
+
+    Args:
+        path: an output.
+        stands: what it says of itself; keys that `wanted` lacks do not count.
+        wanted: what it would say of itself if it were the one.
+        within: the key whose entries are compared, and named, one by one.
+        to_do: the user's way out.
+
+    Raises:
+        ContractError: they differ; every key that does is named, no value is.
+    """
+    other = [key for key in wanted if key != within and stands.get(key) != wanted[key]]
+    has = stands.get(within, {})
+    other += [key for key, value in wanted.get(within, {}).items() if has.get(key) != value]
+    if other:
+        raise ContractError(f"what stands at {path} differs in {', '.join(other)}; {to_do}")
+
+
 def remove(path: Path) -> None:
     """Remove a file or a folder tree, or nothing where nothing is."""
     if path.is_dir() and not path.is_symlink():
@@ -82,6 +108,12 @@ def sha256_files(paths: list[Path]) -> str:
     """Return one digest over several files' names and bytes, in the order of their names."""
     lines = [f"{path.name} {sha256_file(path)}\n" for path in sorted(paths, key=lambda p: p.name)]
     return sha256("".join(lines).encode())
+
+
+def sha256_tree(folder: Path) -> dict[str, str]:
+    """Return the digest of every file below a folder, by its path from there."""
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in found}
 
 
 def write_json(path: Path, content: Any) -> None:

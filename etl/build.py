@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Callable
 from importlib.metadata import version
 from importlib.resources import as_file, files
@@ -18,12 +19,14 @@ import duckdb
 from etl import artefacts, prompts, source, warehouse
 from etl.account import Account
 from etl.audit import audit
-from etl.cohort import FORMAT, read_cohort
-from etl.drug_vocabulary import DrugMap, DrugVocabulary, Level, read_drug_map, read_drug_vocabulary
+from etl.cohort import FORMAT, check_same
+from etl.drug_map import DrugMap, read_drug_map
+from etl.drug_vocabulary import DrugVocabulary, Level, read_drug_vocabulary
 from etl.errors import ConfigError, ContractError, SourceDataError
 from etl.report import render_report
 from etl.settings import CohortSettings, SplitBy
-from etl.statistics import Statistics, suppress
+from etl.statistics import Statistics
+from etl.suppression import suppress_counts, suppress_statistics
 from etl.workspace import MEMORY_LIMIT, workspace
 
 log = logging.getLogger(__name__)
@@ -31,9 +34,7 @@ log = logging.getLogger(__name__)
 Told = Callable[[str, int, int], None]
 """Is told which stage runs, how much of it is done, and of how much; 0 of 0 where nobody knows."""
 
-_MEANING = (
-    "STRUCT(name VARCHAR, category VARCHAR, labels VARCHAR[], mapped_ingredient BOOLEAN, mapped_atc BOOLEAN)"
-)
+_MEANING = "STRUCT(name VARCHAR, category VARCHAR, labels VARCHAR[], mapped_ingredient BOOLEAN, mapped_atc BOOLEAN)"
 _SEEDS = ("labs", "measurements", "rules")
 
 
@@ -66,6 +67,7 @@ def build_cohort(
     """
     settings = settings or CohortSettings()
     settings.check()
+    told = _logged(told)
     drug_map = read_drug_map(settings.drug_map) if settings.drug_map else None
     vocabulary = read_drug_vocabulary(settings.drug_map)
     tables = source.needed(labs=settings.labs, drug_map=drug_map)
@@ -77,23 +79,30 @@ def build_cohort(
         "format": FORMAT,
         "inputs": inputs,
         "settings": settings.described(),
+        "sql": artefacts.sha256("".join(model.query for model in warehouse.read_models()).encode()),
         "vocabulary": vocabulary.digest,
         "versions": {"duckdb": duckdb.__version__, "prompt": prompts.VERSION, "rxdraft": version("rxdraft")},
     }
     if inputs is not None and (out / "cohort.json").exists() and not overwrite:
-        return _whole(out, origin)
+        return check_same(out, origin)
     if (out / "cohort.json").exists() and not overwrite:
         raise ContractError(f"{out} holds a cohort, and nothing tells whether {found.kind} changed; give --overwrite")
     with workspace(out, origin if inputs else None, memory_limit) as con:
         _lay_out(con, settings, vocabulary, drug_map)
         for table, columns in tables.items():
             if not warehouse.has_table(con, table, "raw"):
-                source.load(con, found, table, columns, lambda done, total, table=table: told(table, done, total))  # type: ignore[misc]
+                source.load(
+                    con, found, table, columns, lambda done, total, table=table: told(f"load {table}", done, total)
+                )  # type: ignore[misc]
         _check_years(con, settings)
         con.execute("SET preserve_insertion_order = true").fetchall()  # a sorted table stays sorted
         warehouse.run_models(con, warehouse.read_models(), lambda table: told(table, 0, 0))
         told("report", 0, 0)
-        cohort = {**origin, "source": {"kind": found.kind, "version": source.release(found, con)}, **_describe(con, settings)}
+        cohort = {
+            **origin,
+            "source": {"kind": found.kind, "version": source.release(found, con)},
+            **_describe(con, settings),
+        }
         with artefacts.whole_or_absent(out) as folder:
             folder.mkdir()
             told("parquet", 0, 0)
@@ -105,8 +114,23 @@ def build_cohort(
             (folder / "cohort.html").write_text(render_report(cohort), "utf-8")
             cohort["outputs"] = {path.name: artefacts.sha256_file(path) for path in sorted(folder.iterdir())}
             artefacts.write_json(folder / "cohort.json", cohort)
+    told("end", 0, 0)
     log.info("cohort of %d admissions written", cohort["flow"][-1]["admissions"])
     return cohort
+
+
+def _logged(told: Told) -> Told:
+    """Log how long each stage took when the next one begins."""
+    running, began = "start", time.perf_counter()
+
+    def logged(stage: str, done: int, total: int) -> None:
+        nonlocal running, began
+        if stage != running:
+            log.info("%s: %.2f s", running, time.perf_counter() - began)
+            running, began = stage, time.perf_counter()
+        told(stage, done, total)
+
+    return logged
 
 
 def _lay_out(
@@ -162,10 +186,10 @@ def _describe(con: duckdb.DuckDBPyConnection, settings: CohortSettings) -> dict[
     if not counts["flow"][-1]["admissions"]:
         left = "; ".join(f"{step['step']}: {step['admissions']}" for step in counts["flow"])
         raise SourceDataError(f"no admission is left ({left}); do the files belong to one release?")
-    statistics = Statistics(con).sections()
+    statistics, findings = Statistics(con).sections(), audit(con, counts["orders"])
     if not settings.open_data:
-        statistics = suppress(statistics)
-    return {**counts, "statistics": statistics, "audit": audit(con, counts["orders"])}
+        counts, statistics = suppress_counts(counts), suppress_statistics(statistics)
+    return {**counts, "statistics": statistics, "audit": findings}
 
 
 def _check_years(con: duckdb.DuckDBPyConnection, settings: CohortSettings) -> None:
@@ -176,17 +200,3 @@ def _check_years(con: duckdb.DuckDBPyConnection, settings: CohortSettings) -> No
         raise ConfigError(
             f"--split time needs 3 or more anchor_year_group values, found {groups}; choose --split patient or fold"
         )
-
-
-def _whole(out: Path, origin: dict[str, Any]) -> dict[str, Any]:
-    """Return the cohort that stands at `out` if it is the one asked for."""
-    cohort = read_cohort(out)
-    other = [name for name in origin if name != "settings" and cohort.get(name) != origin[name]]
-    other += [name for name, value in origin["settings"].items() if cohort["settings"].get(name) != value]
-    if other:
-        raise ContractError(
-            f"{out} holds a cohort that differs in {', '.join(other)}; "
-            "choose another --out, or replace it with --overwrite"
-        )
-    log.info("cohort is whole, nothing to do")
-    return cohort

@@ -13,6 +13,7 @@ Conversations of admissions are not stored: they are rendered from samples.parqu
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import polars as pl
 from etl import artefacts, prompts
 from etl.domain import Admission, Diagnosis, Split
 from etl.errors import ContractError
+
+log = logging.getLogger(__name__)
 
 SPLITS = tuple(split.value for split in Split)
 MEASUREMENTS = ("height_cm", "weight_kg", "bmi", "systolic_mmhg", "diastolic_mmhg")
@@ -45,6 +48,18 @@ def read_cohort(run: Path) -> dict[str, Any]:
     gone = [name for name in cohort["outputs"] if not (run / name).is_file()]
     if gone:
         raise ContractError(f"{run} lacks {', '.join(gone)}; make it again with `rxdraft etl --overwrite`")
+    return cohort
+
+
+def check_same(out: Path, origin: dict[str, Any]) -> dict[str, Any]:
+    """Return the content of cohort.json if what stands at `out` came from `origin`.
+
+    Raises:
+        ContractError: it did not, or it is no whole cohort; what differs is named.
+    """
+    cohort = read_cohort(out)
+    artefacts.check_same(out, cohort, origin, within="settings")
+    log.info("%s is whole, nothing to do", out.name)
     return cohort
 
 

@@ -77,12 +77,19 @@ def etl(
         cohort = build_cohort(mimic, out, settings, overwrite=overwrite, memory_limit=memory_limit, told=told)
     print(f"{cohort['source']['version']}, predicted at {predict_at}, level {level}, dropped: {drop or 'nothing'}")
     for step in cohort["flow"]:
-        left = f", {step['excluded']:,} left out" if step["excluded"] else ""
-        print(f"{step['step']:<42} {step['admissions']:>9,}{left}")
+        left = "" if step["excluded"] == 0 else f", {_shown(step['excluded'])} left out"
+        print(f"{step['step']:<42} {_shown(step['admissions']):>9}{left}")
     for name, counts in cohort["splits"].items():
-        print(f"{name:<42} {counts['admissions']:>9,} of {counts['patients']:,} patients")
+        print(
+            f"{name:<42} {_shown(counts and counts['admissions']):>9} of {_shown(counts and counts['patients'])} patients"
+        )
     print(f"{'drugs in the formulary':<42} {cohort['drugs']['formulary']:>9,}")
     for finding in cohort["audit"]:
         if finding["status"] == "fail":
             print(f"AUDIT FAILED: {finding['check']}: {finding['found']}, wanted {finding['wanted']}")
-    print(f"report: {out / 'cohort.html'}")
+    hidden = "" if open_data else "; counts of few patients are hidden, --open-data shows them"
+    print(f"report: {out / 'cohort.html'}{hidden}")
+
+
+def _shown(count: int | None) -> str:
+    return "few" if count is None else f"{count:,}"

@@ -51,7 +51,8 @@ class Database:
         with duckdb.connect() as con:
             database._attach(con)
             rows = con.execute(
-                "SELECT schema_name, table_name, column_name FROM duckdb_columns() WHERE database_name = ? ORDER BY ALL",
+                "SELECT schema_name, table_name, column_name FROM duckdb_columns() "
+                "WHERE database_name = ? ORDER BY ALL",
                 [_ALIAS],
             ).fetchall()
         found: dict[str, dict[str, list[str]]] = {schema: {} for schema in _SCHEMAS}
@@ -92,7 +93,7 @@ class Database:
         """Run `into` over the table's rows.
 
         Raises:
-            SourceDataError: a column holds what is not of its type; no value is quoted.
+            SourceDataError: a column holds what is not of its type, or the file is damaged; no value is quoted.
         """
         self._attach(con)
         cast = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())
@@ -101,7 +102,21 @@ class Database:
         except duckdb.ConversionException:
             kinds = ", ".join(f"{name} {kind}" for name, kind in columns.items())
             raise SourceDataError(f"{self.name(table)} holds a value of another type than {kinds}") from None
+        except duckdb.Error:
+            if self._readable(table, columns):
+                raise  # of the database that is written
+            raise SourceDataError(f"{self.name(table)} is truncated or damaged; copy the database again") from None
         told(1, 1)
+
+    def _readable(self, table: str, columns: dict[str, str]) -> bool:
+        """Tell whether the table can be read to its end: DuckDB's error does not say which database it means."""
+        with duckdb.connect() as con:
+            self._attach(con)
+            try:
+                con.execute(f"SELECT max(hash({', '.join(columns)})) FROM {_ALIAS}.{self.schema}.{table}").fetchall()
+            except duckdb.Error:
+                return False
+        return True
 
     def _attach(self, con: duckdb.DuckDBPyConnection) -> None:
         """Open the database, to be read only, beside the one that `con` writes.
@@ -124,6 +139,7 @@ class Database:
 
 def _load_postgres(con: duckdb.DuckDBPyConnection) -> None:
     try:
+        con.execute("SET autoinstall_known_extensions = false").fetchall()  # nothing is fetched unasked
         con.execute("LOAD postgres").fetchall()
     except duckdb.Error:
         raise SourceDataError(

@@ -18,8 +18,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from etl.artefacts import sha256
+from etl.drug_map import DrugMap, Meaning, parts, read_drug_map
 from etl.drugs import normalise_drug
-from etl.errors import ConfigError
 
 
 class Level(StrEnum):
@@ -59,7 +59,6 @@ TABLES = ("ingredients", "aliases", "combinations", "words", "categories")
 
 _TOKEN = re.compile(r"(?:\d+(?:[.,]\d+)*|\.\d+)\s*%?|[^\W\d_]+")
 _BRACKETS = re.compile(r"[(\[][^)\]]*[)\]]?")
-_ATC = re.compile(r"[A-Z]\d{2}[A-Z]{2}(?:\d{2})?")
 
 _Tokens = tuple[str, ...]
 
@@ -79,23 +78,6 @@ class Drug:
     category: str | None = None
     ingredients: tuple[str, ...] = ()
     atc: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class DrugMap:
-    """A user's names, which win over ours.
-
-    Attributes:
-        key: "drug", "gsn" or "ndc", which `names` are found by.
-        names: key (spelling normalised, GSN of 6, NDC of 11 digits) -> clinical name.
-        meanings: what the map says of a name; what it leaves empty our tables fill.
-        digest: of the file's bytes.
-    """
-
-    key: str
-    names: dict[str, str]
-    meanings: dict[str, Drug]
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +129,12 @@ class DrugVocabulary:
         """
         self.digest = digest
         self._map = drug_map
-        self._codes = {(row["ingredient"], ""): _split(row["atc"]) for row in tables["ingredients"]}
+        self._codes = {(row["ingredient"], ""): parts(row["atc"]) for row in tables["ingredients"]}
         for row in tables["ingredients"]:
-            for route, _, code in (pair.partition("=") for pair in _split(row["atc_by_route"])):
+            for route, _, code in (pair.partition("=") for pair in parts(row["atc_by_route"])):
                 self._codes[row["ingredient"], route] = (code,)
         self._combinations = {
-            (frozenset(_split(row["ingredients"])), row["route"]): _split(row["atc"]) for row in tables["combinations"]
+            (frozenset(parts(row["ingredients"])), row["route"]): parts(row["atc"]) for row in tables["combinations"]
         }
         salts = {row["word"] for row in tables["words"] if row["kind"] == "salt"}
         self._salts = frozenset(row["ingredient"] for row in tables["ingredients"] if row["ingredient"] in salts)
@@ -190,7 +172,7 @@ class DrugVocabulary:
             return self._understand(name)
         if self._map.key == "drug":
             name = self._map.names.get(name, name)
-        drug, said = self._understand(name), self._map.meanings.get(name, Drug(name))
+        drug, said = self._understand(name), self._map.meanings.get(name, Meaning())
         if said.ingredients:
             drug = Drug(name, None, said.ingredients, self._atc(frozenset(said.ingredients), "", ()))
         return replace(drug, atc=said.atc) if said.atc else drug
@@ -262,78 +244,12 @@ def read_drug_vocabulary(drug_map: Path | None = None) -> DrugVocabulary:
     return DrugVocabulary(tables, digest, users)
 
 
-_KEYS = {"drug": 0, "gsn": 6, "ndc": 11}
-"""Key columns of a drug map, and how many digits each is padded to."""
-_SHOWN = 5
-"""Problems named in one message; the rest are counted."""
-
-
-def read_drug_map(path: Path) -> DrugMap:
-    """Read a user's CSV: one key column of `drug`, `gsn`, `ndc`; `name`; optionally `ingredients`, `atc` ("X; Y").
-
-    Raises:
-        ConfigError: the file cannot be read, or is not such a table; the message tells columns and lines.
-    """
-    try:
-        data = path.read_bytes()
-        lines = list(csv.reader(data.decode("utf-8-sig").splitlines(), strict=True))
-    except OSError as error:
-        raise ConfigError(f"cannot read --drug-map {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, csv.Error):
-        raise ConfigError(f"--drug-map {path} is not a CSV in UTF-8; save it as one") from None
-    header = [column.strip() for column in lines[0]] if lines else []
-    keys = [column for column in header if column in _KEYS]
-    unknown = sorted({c for c in header if header.count(c) > 1 or c not in (*_KEYS, "name", "ingredients", "atc")})
-    if len(keys) != 1 or "name" not in header or unknown:
-        raise ConfigError(
-            f"--drug-map {path} has columns {', '.join(header) or 'none'}; "
-            "wanted one of drug, gsn, ndc, then name, and if need be ingredients, atc"
-        )
-    names: dict[str, str] = {}
-    meanings: dict[str, Drug] = {}
-    problems: list[str] = []
-    for number, line in enumerate(lines[1:], start=2):
-        if line:
-            wrong = _take_row(header, keys[0], line, names, meanings)
-            problems += [f"line {number} {problem}" for problem in wrong]
-    if problems or not names:
-        shown = "; ".join(problems[:_SHOWN]) or "no rows"
-        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise ConfigError(f"--drug-map {path}: {shown}{more}; correct the file")
-    return DrugMap(keys[0], names, meanings, sha256(data))
-
-
-def _take_row(
-    header: list[str], key: str, line: list[str], names: dict[str, str], meanings: dict[str, Drug]
-) -> list[str]:
-    """Add one row of a drug map; return what is wrong with it, in which case it adds nothing of use."""
-    if len(line) != len(header):
-        return [f"has {len(line)} fields, wanted {len(header)}"]
-    row = dict(zip(header, line, strict=True))
-    digits = _KEYS[key]
-    value = row[key].strip().zfill(digits) if digits else normalise_drug(row[key])
-    name = normalise_drug(row["name"])
-    ingredients = {normalise_drug(one) for one in _split(row.get("ingredients", ""))} - {""}
-    atc = tuple(sorted(code.upper() for code in _split(row.get("atc", ""))))
-    meant = Drug(name, None, tuple(sorted(ingredients)), atc)
-    wrong = [f"has no {column}" for column in (key, "name") if not normalise_drug(row[column])]
-    if not wrong and digits and not (len(value) == digits and value.isascii() and value.isdigit()):
-        wrong.append(f"has a {key} that is not up to {digits} digits")
-    if not all(map(_ATC.fullmatch, atc)):
-        wrong.append("has an atc that is not of 5 or 7 characters, like C03CA or C03CA01")
-    if not wrong and names.setdefault(value, name) != name:
-        wrong.append(f"gives its {key} another name than a line before")
-    if not wrong and (ingredients or atc) and meanings.setdefault(name, meant) != meant:
-        wrong.append("gives its name another meaning than a line before")
-    return wrong
-
-
 def _dictionary(tables: dict[str, list[dict[str, str]]]) -> dict[_Tokens, _Term]:
     """Return every word and phrase but the categories'; an ingredient outranks a word spelt like it."""
     words = {_tokens(row["word"]): _Term(route=row["route"]) for row in tables["words"]}
     names = {_tokens(row["ingredient"]): _Term(frozenset([row["ingredient"]])) for row in tables["ingredients"]}
     aliases = {
-        _tokens(row["alias"]): _Term(frozenset(_split(row["ingredients"])), row["route"], _split(row["atc"]))
+        _tokens(row["alias"]): _Term(frozenset(parts(row["ingredients"])), row["route"], parts(row["atc"]))
         for row in tables["aliases"]
     }
     return words | names | aliases
@@ -350,8 +266,3 @@ def _tokens(name: str) -> _Tokens:
 
 def _union(terms: Iterable[_Term]) -> frozenset[str]:
     return frozenset().union(*(term.ingredients for term in terms))
-
-
-def _split(text: str) -> tuple[str, ...]:
-    """Return the parts of "a; b"; () of an empty cell."""
-    return tuple(part.strip() for part in text.split(";") if part.strip())

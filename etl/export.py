@@ -3,9 +3,8 @@
     OUT/...             files of one format; docs/formats.md shows each and how to open it
     OUT/export.json     format, rows per split, digests of the cohort and of the files; written last
 
-Conversations are rendered and written one by one; of the cohort one split's samples are in memory. MEDS events are
-DuckDB's, which spills.
-Nothing here decides what data mean: texts come from `etl.cohort.read_prompts`, events from samples.parquet.
+Conversations are rendered and written one by one; of the cohort one split's samples are in memory.
+Nothing here decides what data mean: texts come from `etl.cohort.read_prompts`, events from `etl.meds`.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from typing import Any
 
 import duckdb
 
-from etl import artefacts, prompts
+from etl import artefacts, parquet, prompts
 from etl.cohort import SPLITS, read_cohort, read_prompts
-from etl.errors import ConfigError, ContractError
+from etl.errors import ConfigError
+from etl.meds import write_meds
 
 log = logging.getLogger(__name__)
 
@@ -72,16 +72,18 @@ def export(
     artefacts.check_replaceable(out, MARKER, "rxdraft export")
     with artefacts.whole_or_absent(out) as folder:
         folder.mkdir()
-        write = _write_meds if form is Format.MEDS else _write_conversations
-        sections = write(run, folder, form, tuple(dict.fromkeys(splits)), on_rows)
+        names = tuple(dict.fromkeys(splits))
+        if form is Format.MEDS:
+            sections = write_meds(run, folder, names, on_rows)
+        else:
+            sections = _write_conversations(run, folder, form, names, on_rows)
         rows = sum(sections["splits"].values())
         if not rows:
             raise ConfigError(f"{run} has nothing in {', '.join(sections['splits'])}; choose another --split")
-        written = sorted(path for path in folder.rglob("*") if path.is_file())
         exported = {
             "cohort_sha256": artefacts.sha256_file(run / "cohort.json"),
             "format": form.value,
-            "outputs": {path.relative_to(folder).as_posix(): artefacts.sha256_file(path) for path in written},
+            "outputs": artefacts.sha256_tree(folder),
             **sections,
             "versions": {"duckdb": duckdb.__version__, "prompt": prompts.VERSION, "rxdraft": version("rxdraft")},
         }
@@ -152,8 +154,8 @@ def _write_parquet(folder: Path, split: str, rows: Iterable[Row]) -> None:
     _write_chat(folder, split, rows)
     lines = folder / f"{split}.jsonl"
     (folder / "data").mkdir(exist_ok=True)
-    with _connect() as con:
-        _copy(con, _PARQUET_ROWS, folder / "data" / f"{split}-00000-of-00001.parquet", lines=str(lines))
+    with parquet.connect() as con:
+        parquet.copy(con, _PARQUET_ROWS, folder / "data" / f"{split}-00000-of-00001.parquet", lines=str(lines))
     lines.unlink()
 
 
@@ -205,152 +207,3 @@ known, the answer which drugs were prescribed. No `subject_id` stands in two spl
 **Terms.** These rows are under the terms of what they were made from. MIMIC-IV is credentialed: its data use
 agreement covers everything derived from it, and does not allow uploading it to a hub.
 """
-
-
-# --- events -------------------------------------------------------------------------------------------
-
-MEDS_VERSION = "0.4.1"
-"""The Medical Event Data Standard that the events follow (meds, schema.py)."""
-
-_MEDS_SPLITS = {"train": "train", "validation": "tuning", "test": "held_out"}
-
-
-def _write_meds(
-    run: Path, folder: Path, form: Format, splits: Sequence[str], on_rows: Callable[[int], None]
-) -> dict[str, Any]:
-    """Write each split's events, the codes, the split of each subject and the metadata.
-
-    Returns:
-        Events per split, and those that have no place in time and are left out, as export.json tells them.
-    """
-    counts = dict.fromkeys(splits, 0)
-    metadata = folder / "metadata"
-    metadata.mkdir()
-    with _connect() as con:
-        _open_samples(con, run)
-        for split in splits:
-            shard = folder / "data" / _MEDS_SPLITS[split] / "0.parquet"
-            shard.parent.mkdir(parents=True)
-            counts[split] = _copy(con, _SHARD, shard, split=split)
-            on_rows(sum(counts.values()))
-        [(untimed,)] = con.execute(_UNTIMED, {"splits": splits}).fetchall()
-        _copy(con, _CODES, metadata / "codes.parquet", splits=splits)
-        _copy(con, _SUBJECTS, metadata / "subject_splits.parquet", splits=splits, names=_MEDS_SPLITS)
-    dataset = {
-        "dataset_name": "rxdraft cohort",
-        "etl_name": "rxdraft",
-        "etl_version": version("rxdraft"),
-        "meds_version": MEDS_VERSION,
-        "raw_source_id_columns": ["hadm_id"],
-    }
-    artefacts.write_json(metadata / "dataset.json", dataset)
-    return {"splits": counts, "left out: no time is known": untimed}
-
-
-def _open_samples(con: duckdb.DuckDBPyConnection, run: Path) -> None:
-    """Make the views `samples`, `facts` and, of those with a place in time, `events`.
-
-    Raises:
-        ContractError: there are no admissions.
-    """
-    path = run / "samples.parquet"
-    if not path.is_file():
-        raise ContractError(f"{run} holds no admissions, which MEDS needs; choose --format chat, alpaca or datasets")
-    con.read_parquet(str(path)).create_view("samples")
-    con.execute(_FACTS).fetchall()
-    con.execute(f"CREATE VIEW events AS FROM facts WHERE {_PLACED}").fetchall()
-
-
-# To MEDS an event without a time was always so: of a drug without one that would be a lie.
-_PLACED = "(time IS NOT NULL OR starts_with(code, 'GENDER//'))"
-
-# Each fact stands where it is known at the latest: what was ordered or coded in a stay at its end, for samples hold
-# no order's own time. A body measurement counts from the beginning of its day on and belongs to no stay.
-_FACTS = """
-    CREATE VIEW facts (split, subject_id, hadm_id, time, code, numeric_value, description) AS
-    SELECT DISTINCT split, subject_id, NULL, NULL::TIMESTAMP, 'GENDER//' || sex, NULL, NULL
-    FROM samples
-    WHERE sex IS NOT NULL
-    UNION ALL
-    SELECT split, subject_id, hadm_id, admittime, concat_ws('//', 'HOSPITAL_ADMISSION', admission_type), NULL, NULL
-    FROM samples
-    UNION ALL
-    SELECT split, subject_id, hadm_id, dischtime, 'HOSPITAL_DISCHARGE', NULL, NULL FROM samples
-    UNION ALL
-    SELECT split, subject_id, hadm_id, admittime, 'AGE', age, NULL FROM samples WHERE age IS NOT NULL
-    UNION ALL
-    SELECT split, subject_id, hadm_id, admittime, 'RACE//' || race, NULL, NULL FROM samples WHERE race IS NOT NULL
-    UNION ALL
-    SELECT split, subject_id, hadm_id, predict_time, 'DRUG//' || unnest(current_drugs), NULL, NULL FROM samples
-    UNION ALL
-    SELECT split, subject_id, hadm_id, dischtime, 'DRUG//' || unnest(drugs), NULL, NULL FROM samples
-    UNION ALL
-    SELECT
-        split, subject_id, hadm_id, known,
-        'DIAGNOSIS//ICD' || diagnosis.icd_version || 'CM//' || diagnosis.icd_code, NULL, diagnosis.title
-    FROM (
-        SELECT
-            *,
-            CASE WHEN diagnoses IS NULL THEN admittime ELSE dischtime END AS known,
-            unnest(coalesce(diagnoses, earlier_diagnoses)) AS diagnosis
-        FROM samples
-    )
-    UNION ALL
-    SELECT split, subject_id, hadm_id, predict_time, 'LAB//' || quantity, reading, NULL
-    FROM (UNPIVOT samples ON creatinine_mg_dl, egfr, potassium_meq_l INTO NAME quantity VALUE reading)
-    UNION ALL
-    SELECT DISTINCT
-        split, subject_id, NULL, CAST(predict_time AS DATE) - CAST(measured.age_days AS INTEGER),
-        'OMR//' || measured.quantity, measured.reading, NULL
-    FROM (
-        SELECT
-            *,
-            unnest([
-                {'quantity': 'height_cm', 'reading': height_cm, 'age_days': height_age_days},
-                {'quantity': 'weight_kg', 'reading': weight_kg, 'age_days': weight_age_days},
-                {'quantity': 'bmi', 'reading': bmi, 'age_days': bmi_age_days},
-                {'quantity': 'systolic_mmhg', 'reading': systolic_mmhg, 'age_days': blood_pressure_age_days},
-                {'quantity': 'diastolic_mmhg', 'reading': diastolic_mmhg, 'age_days': blood_pressure_age_days}
-            ]) AS measured
-        FROM samples
-    )
-    WHERE measured.reading IS NOT NULL
-"""
-
-_UNTIMED = f"SELECT count(*) FROM facts WHERE split IN (SELECT unnest($splits)) AND NOT {_PLACED}"
-
-_SHARD = """
-    SELECT subject_id, time, code, CAST(numeric_value AS FLOAT) AS numeric_value, hadm_id
-    FROM events
-    WHERE split = $split
-    ORDER BY subject_id, time NULLS FIRST, hadm_id, code
-"""
-
-_CODES = """
-    SELECT code, max(description) AS description, NULL::VARCHAR[] AS parent_codes
-    FROM events
-    WHERE split IN (SELECT unnest($splits))
-    GROUP BY code
-    ORDER BY code
-"""
-
-_SUBJECTS = """
-    SELECT DISTINCT subject_id, CAST($names AS MAP(VARCHAR, VARCHAR))[split] AS split
-    FROM samples
-    WHERE split IN (SELECT unnest($splits))
-    ORDER BY subject_id
-"""
-
-
-# --- files --------------------------------------------------------------------------------------------
-
-
-def _connect() -> duckdb.DuckDBPyConnection:
-    # One thread, so that rows fall into the same row groups on every machine.
-    return duckdb.connect(config={"threads": 1})
-
-
-def _copy(con: duckdb.DuckDBPyConnection, query: str, path: Path, **parameters: Any) -> int:
-    """Write a query's rows as Parquet; return how many they are."""
-    copy = f"COPY ({query}) TO $path (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 30720)"
-    return con.execute(copy, {**parameters, "path": str(path)}).fetchall()[0][0]

@@ -15,6 +15,11 @@ from etl.errors import SourceDataError
 
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
+_DAMAGED_GZ = "the gz file is truncated or damaged; copy it again"
+_NO_PARQUET = "not a readable Parquet file; copy it again"
+_NOT_UTF_8 = "not UTF-8; convert the file to UTF-8"
+_OTHER_WIDTH = "not comma-separated text with the header's number of columns; restore the file"
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -62,8 +67,10 @@ class Files:
                 with duckdb.connect() as con:
                     return [row[0] for row in con.execute(f"DESCRIBE FROM {_parquet(path)}").fetchall()]
             header = CsvStream(path).header
-        except (duckdb.Error, *DAMAGED) as error:
-            raise SourceDataError(f"{path}: {_explain(str(error), path)}") from None
+        except duckdb.Error:
+            raise SourceDataError(f"{path}: {_NO_PARQUET}") from None
+        except DAMAGED:
+            raise SourceDataError(f"{path}: {_DAMAGED_GZ}") from None
         if not header:
             raise SourceDataError(f"{path} has no rows; copy it again")
         return header
@@ -116,8 +123,10 @@ def _insert_parquet(con: duckdb.DuckDBPyConnection, path: Path, columns: dict[st
         con.execute(into.format(source=f"(SELECT {cast} FROM {_parquet(path)})")).fetchall()
     except duckdb.ConversionException:
         raise SourceDataError(f"{path}: {_bad_columns(_parquet(path), columns)}") from None
-    except duckdb.Error as error:
-        raise SourceDataError(f"{path}: {_explain(str(error), path)}") from None
+    except (duckdb.OutOfMemoryException, duckdb.IOException):
+        raise  # of the database, not of the file: see etl.workspace
+    except duckdb.Error:
+        raise SourceDataError(f"{path}: {_NO_PARQUET}") from None
 
 
 def _insert_csv(
@@ -134,14 +143,14 @@ def _insert_csv(
             chunk_files.lent = {"rows.csv": chunk.data}
             con.execute(into.format(source=_csv(stream.header, columns))).fetchall()
             told(chunk.compressed_end, size)
-    except duckdb.Error as error:
-        line = _line(str(error), stream, number)
-        if isinstance(error, duckdb.ConversionException):
-            bad = _bad_columns(_csv(stream.header, {}), columns, chunk_files)
-            raise SourceDataError(f"{stream.path}: {line}{bad}") from None
-        raise SourceDataError(f"{stream.path}: {line}{_explain(str(error), stream.path)}") from None
-    except DAMAGED as error:
-        raise SourceDataError(f"{stream.path}: {_explain(str(error), stream.path)}") from None
+    except duckdb.ConversionException as error:
+        bad = _bad_columns(_csv(stream.header, {}), columns, chunk_files)
+        raise SourceDataError(f"{stream.path}: {_line(str(error), stream, number)}{bad}") from None
+    except duckdb.InvalidInputException as error:  # too little memory and a full disk are not the file's fault
+        bad = _NOT_UTF_8 if "Invalid unicode" in str(error) else _OTHER_WIDTH
+        raise SourceDataError(f"{stream.path}: {_line(str(error), stream, number)}{bad}") from None
+    except DAMAGED:
+        raise SourceDataError(f"{stream.path}: {_DAMAGED_GZ}") from None
     finally:
         con.unregister_filesystem("chunk")
 
@@ -178,17 +187,6 @@ def _bad_columns(scan: str, columns: dict[str, str], chunk_files: ChunkFiles | N
         try:
             found = con.execute(f"SELECT {tests} FROM {scan}").fetchall()[0]
         except duckdb.Error:
-            return "a row cannot be read; restore the file"
+            return _OTHER_WIDTH if chunk_files else _NO_PARQUET
     bad = [(name, kind) for (name, kind), wrong in zip(columns.items(), found, strict=True) if wrong]
     return ", ".join(f"column {name} holds a value that is no {kind}" for name, kind in bad) + "; restore the file"
-
-
-def _explain(message: str, path: Path) -> str:
-    """Turn the reader's error, which may quote the row, into one clause without any value."""
-    if "not utf-8" in message.lower() or "invalid unicode" in message.lower():
-        return "not UTF-8; convert the file to UTF-8"
-    if path.suffix == ".parquet":
-        return "not a readable Parquet file; copy it again"
-    if message.startswith(("Invalid Input Error", "IO Error", "Binder Error")):
-        return "not comma-separated text with the header's number of columns; restore the file"
-    return "the gz file is truncated or damaged; copy it again"

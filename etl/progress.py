@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
     TextColumn,
@@ -27,6 +28,11 @@ def _console() -> Console:
     return Console(file=sys.stderr)
 
 
+def _progress(console: Console, *columns: ProgressColumn, transient: bool = False) -> Progress:
+    first = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn())
+    return Progress(*first, *columns, console=console, transient=transient, disable=not console.is_terminal)
+
+
 @contextmanager
 def bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show one bar; lend a function that is told how much is done."""
@@ -40,16 +46,8 @@ def bars() -> Iterator[Callable[[str], Told]]:
     """Show bars one under another; lend a function that begins one and returns who is told of its steps."""
     console = _console()
     began = time.perf_counter()
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    ) as progress:
+    note = TextColumn("{task.fields[note]}")
+    with _progress(console, MofNCompleteColumn(), note, TimeRemainingColumn()) as progress:
         titles: list[str] = []
 
         def add(title: str) -> Told:
@@ -75,15 +73,7 @@ def stages(title: str) -> Iterator[Callable[[str, int, int], None]]:
     """
     console = _console()
     began = time.perf_counter()
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as progress:
+    with _progress(console, TimeElapsedColumn(), transient=True) as progress:
         tasks: dict[str, TaskID] = {}
 
         def told(stage: str, done: int, total: int) -> None:

@@ -55,9 +55,8 @@ def render_prompt(admission: Admission) -> list[Message]:
         f"Blood pressure: {_blood_pressure(admission)}",
         f"Previous drugs: {_names(admission.previous_drugs)}",
         *([] if admission.current_drugs is None else [f"Drugs so far: {_names(admission.current_drugs)}"]),
-        _DIAGNOSES,
-        *_bullets(admission.diagnoses),
-        *([] if admission.earlier_diagnoses is None else [_EARLIER, *_bullets(admission.earlier_diagnoses)]),
+        *_listed(_DIAGNOSES, admission.diagnoses),
+        *([] if admission.earlier_diagnoses is None else _listed(_EARLIER, admission.earlier_diagnoses)),
     ]
     # A text field must not be able to end the turn: the tokenizer would read a special token's spelling as one.
     content = "\n".join(lines).replace("<|", "< |")
@@ -93,8 +92,10 @@ def _names(drugs: Sequence[str] | None) -> str:
     return "; ".join(drugs or ()) or "none known"
 
 
-def _bullets(diagnoses: Sequence[Diagnosis]) -> list[str]:
-    return [_BULLET + _diagnosis(diagnosis) for diagnosis in diagnoses]
+def _listed(title: str, diagnoses: Sequence[Diagnosis]) -> list[str]:
+    if not diagnoses:
+        return [f"{title} none known"]
+    return [title, *(_BULLET + _diagnosis(diagnosis) for diagnosis in diagnoses)]
 
 
 def _diagnosis(diagnosis: Diagnosis) -> str:
@@ -147,12 +148,13 @@ def encode_prompt(tokenizer: ChatTokenizer, messages: list[Message], max_tokens:
     if len(ids) <= max_tokens:
         return ids, 0
     system, user = messages
-    head, _, tail = user["content"].partition(f"\n{_DIAGNOSES}\n")
-    diagnoses = tail.split("\n")
+    lines = user["content"].split("\n")
+    first = next(place for place, line in enumerate(lines, 1) if line.startswith(_DIAGNOSES))
+    facts, diagnoses = lines[:first], lines[first:]
     fits, low, high = None, 0, len(diagnoses) - 1
     while low <= high:  # most diagnoses that fit: the length grows with every one of them
         kept = (low + high) // 2
-        content = "\n".join([head, _DIAGNOSES, *diagnoses[:kept]])
+        content = "\n".join([*facts, *diagnoses[:kept]])
         ids = encode(tokenizer, [system, {**user, "content": content}])
         if len(ids) <= max_tokens:
             left_out = sum(line.startswith(_BULLET) for line in diagnoses[kept:])

@@ -46,7 +46,7 @@ class CohortSettings:
         codes: see `Codes`.
         level: what a drug is called: by its name, its ingredients, or a level of ATC.
         drop: categories of orders left out, of `etl.drug_vocabulary.CATEGORIES`.
-        drug_map: the user's CSV of drug names, see `etl.drug_vocabulary`; None: none.
+        drug_map: the user's CSV of drug names, see `etl.drug_map`; None: none.
         split: see `SplitBy`.
         folds, fold: K, at least 3, and which of them, from 0, is test; for `SplitBy.FOLD`.
         seed: of the hash that deals out patients.

@@ -13,7 +13,7 @@ from typing import Protocol
 import duckdb
 
 from etl.databases import Database
-from etl.drug_vocabulary import DrugMap
+from etl.drug_map import DrugMap
 from etl.errors import SourceDataError
 from etl.files import Files
 from etl.warehouse import transaction
@@ -75,7 +75,10 @@ _KEYS = {
 class Source(Protocol):
     """Where MIMIC-IV's tables lie."""
 
-    kind: str
+    @property
+    def kind(self) -> str:
+        """Return files, duckdb or postgres."""
+        ...
 
     def name(self, table: str) -> str:
         """Return where a table lies, as an error names it."""
@@ -110,12 +113,12 @@ def open_source(where: str | Path, tables: dict[str, Columns]) -> Source:
     Raises:
         SourceDataError: nothing is there, or tables or columns are missing; all of them are named.
     """
-    source: Source
-    if Database.is_one(where):
-        source = Database.open(where, list(tables))
-    else:
-        source = Files.find(Path(where), list(tables))
-    lacking = {table: [name for name in columns if name not in source.columns(table)] for table, columns in tables.items()}
+    source: Source = (
+        Database.open(where, list(tables)) if Database.is_one(where) else Files.find(Path(where), list(tables))
+    )
+    lacking = {
+        table: [name for name in columns if name not in source.columns(table)] for table, columns in tables.items()
+    }
     problems = [f"{source.name(table)} lacks column {', '.join(names)}" for table, names in lacking.items() if names]
     if problems:
         raise SourceDataError("; ".join(problems) + "; wanted are MIMIC-IV 2.2 or 3.1 hosp tables")

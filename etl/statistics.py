@@ -21,8 +21,6 @@ import numpy as np
 Cell = dict[str, Any]
 Table = dict[str, Any]
 
-MINIMUM = 11
-"""Patients behind a cell that is shown where the source is not open data."""
 TOP = 30
 
 
@@ -275,60 +273,3 @@ def _smd_levels(one: list[Cell], other: list[Cell]) -> float | None:
     if not np.allclose(covariance @ inverse @ (p - q), p - q):
         return None
     return round(float(max((p - q) @ inverse @ (p - q), 0) ** 0.5), 3)
-
-
-# --- small cells ---------------------------------------------------------------------------------------
-
-
-def suppress(sections: dict[str, list[Table]], minimum: int = MINIMUM) -> dict[str, list[Table]]:
-    """Return the tables with every cell of 1 to `minimum` - 1 patients as None, and none that gives it away.
-
-    A column that sums to a total loses its smallest other cell as well, so that what the total tells is about
-    `minimum` patients or more. The splits sum to the cohort, so one that is too small goes with the next. A
-    difference goes with either of its columns. The patients behind a mean go, as with the split's total they
-    would tell of how few a value is unknown. 0 stays 0.
-    """
-    totals = next(table["columns"] for table in sections["table_one"] if table["fact"] == TOTAL.name)
-    shown = _without_small([cell for (cell,) in totals.values()], True, minimum)
-    gone = {split for split, cell in zip(totals, shown, strict=True) if cell is None}
-    return {name: [_suppress(table, minimum, gone) for table in tables] for name, tables in sections.items()}
-
-
-def _suppress(table: Table, minimum: int, gone: set[str]) -> Table:
-    columns = {
-        split: [None if cell["patients"] else cell for cell in cells]
-        if split in gone
-        else _without_small(cells, table["sums"], minimum)
-        for split, cells in table["columns"].items()
-    }
-    hidden = {split for split, cells in columns.items() if None in cells}
-    smd = {split: None if hidden & {split, "train"} else value for split, value in table["smd"].items()}
-    return {**table, "columns": columns, "smd": smd}
-
-
-def _without_small(cells: list[Cell], sums: bool, minimum: int) -> list[Cell | None]:
-    small = [cell for cell in cells if 0 < cell["patients"] < minimum]
-    if small and sums:
-        large = [cell for cell in cells if cell["patients"] >= minimum]
-        small += sorted(large, key=lambda cell: cell["patients"])[:1]
-    return [None if any(cell is s for s in small) else _without_patients(cell) for cell in cells]
-
-
-def _without_patients(cell: Cell) -> Cell:
-    return {name: value for name, value in cell.items() if name != "patients" or "mean" not in cell}
-
-
-def suppress_flow(flow: list[dict[str, Any]], minimum: int = MINIMUM) -> list[dict[str, Any]]:
-    """Return the flow with small exclusions as None, and the admissions before them, whose difference they are.
-
-    Judged by `excluded_patients` where a step has them, else by the admissions excluded.
-    """
-    small = [0 < step.get("excluded_patients", step["excluded"]) < minimum for step in flow]
-    return [
-        {
-            **step,
-            **({"excluded": None, "excluded_patients": None} if small[i] else {}),
-            **({"admissions": None} if any(small[i + 1 :]) else {}),
-        }
-        for i, step in enumerate(flow)
-    ]

@@ -139,11 +139,7 @@ def write_hospital(
             "seed": seed,
             "version": version("rxdraft"),
             "habits": hospital.habits,
-            "files": {
-                str(path.relative_to(folder)): artefacts.sha256_file(path)
-                for path in sorted(folder.rglob("*"))
-                if path.is_file()
-            },
+            "files": artefacts.sha256_tree(folder),
         }
         artefacts.write_json(folder / "hospital.json", made)
     return made
@@ -152,10 +148,10 @@ def write_hospital(
 def _whole(out: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the hospital that stands at `out` if it is the one asked for."""
     made: dict[str, Any] = artefacts.read_json(out / "hospital.json", "rxdraft synth")
-    other = [name for name in wanted if made.get(name) != wanted[name]]
-    other += [name for name in made.get("files", {}) if not (out / name).is_file()]
-    if other:
-        raise ContractError(f"{out} holds a hospital that differs in {', '.join(other)}; give --overwrite")
+    artefacts.check_same(out, made, wanted)
+    gone = [name for name in made["files"] if not (out / name).is_file()]
+    if gone:
+        raise ContractError(f"{out} lacks {', '.join(gone)}; make it again with `rxdraft synth --overwrite`")
     return made
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 
 MEMORY_LIMIT = "2GB"
 """What DuckDB may use before it spills to disk; Python and the chunks of a csv come on top, about 0.5 GB."""
+
+_SIZE = re.compile(r"\d+(\.\d+)? ?[KMGT]i?B", re.IGNORECASE)
 
 
 @contextmanager
@@ -41,26 +44,38 @@ def workspace(
         ContractError: another process is building the same cohort.
         OSError: the disk is full or cannot be written; what is finished is kept.
     """
+    if not _SIZE.fullmatch(memory_limit):
+        raise ConfigError(f"--memory-limit {memory_limit} is no size; wanted is for example 2GB or 500MiB")
     folder = out.with_name(f".{out.name}.work")
     con = _open(folder, origin, memory_limit)
     try:
         with con:
             yield con
+            con.execute("PRAGMA disable_checkpoint_on_shutdown").fetchall()  # it is removed in a moment
     except duckdb.OutOfMemoryException:
-        raise ConfigError(f"--memory-limit {memory_limit} is too little, and {folder} cannot take more; raise it") from None
-    except duckdb.IOException as error:
-        full = "No space" in str(error)
-        raise OSError(
-            errno.ENOSPC if full else errno.EIO,
-            "the disk is full; make room and run the same command again, it goes on from what is finished"
-            if full
-            else "cannot be written or read back; run the same command again, it goes on from what is finished",
-            str(folder),
+        raise ConfigError(
+            f"--memory-limit {memory_limit} is too little, and {folder} cannot take more; raise it"
         ) from None
+    except duckdb.Error as error:
+        if _is_unwritable(error):
+            reason = "cannot be written, is the disk full? Make room and run the same command again, it goes on"
+            raise OSError(errno.ENOSPC, reason, str(folder)) from None
+        if _is_damaged(error):
+            artefacts.remove(folder)
+            raise OSError(errno.EIO, "could not be read back; run the same command again", str(folder)) from None
+        raise  # a bug
     except RxdraftError:  # what is wrong must be mended first: nothing to go on with
         artefacts.remove(folder)
         raise
     artefacts.remove(folder)
+
+
+def _is_unwritable(error: duckdb.Error) -> bool:
+    return any(words in str(error) for words in ("No space", "Could not write", "File too large", "Failed to commit"))
+
+
+def _is_damaged(error: duckdb.Error) -> bool:
+    return isinstance(error, (duckdb.IOException, duckdb.FatalException)) or "orrupt" in str(error)
 
 
 def _open(folder: Path, origin: dict[str, Any] | None, memory_limit: str) -> duckdb.DuckDBPyConnection:
@@ -89,10 +104,13 @@ def _connect(folder: Path, memory_limit: str) -> duckdb.DuckDBPyConnection | Non
     try:
         return duckdb.connect(
             str(folder / "warehouse.duckdb"),
-            config={"memory_limit": memory_limit, "temp_directory": str(folder / "spill")},
+            config={
+                "memory_limit": memory_limit,
+                "temp_directory": str(folder / "spill"),
+                # Loaded rows are written to the file as they come; folding the log into it would write again.
+                "checkpoint_threshold": "1TB",
+            },
         )
-    except (duckdb.ParserException, duckdb.InvalidInputException, duckdb.SyntaxException):
-        raise ConfigError(f"--memory-limit {memory_limit} is no size; wanted is for example 2GB or 500MiB") from None
     except duckdb.Error as error:
         if "lock" in str(error):
             raise ContractError(

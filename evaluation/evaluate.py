@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -80,7 +81,7 @@ def evaluate(
         raise ContractError(f"{runs} holds no checkpoint; train one with `rxdraft train`")
     _check_names(checkpoints)
     folder = cohort or _recorded_cohort(checkpoints[0][0])
-    read_cohort(folder)
+    settings = read_cohort(folder).get("settings", {})
     found = artefacts.sha256_file(folder / "cohort.json")
     if other := {m.cohort_sha256[:12]: cell_name(m) for _, m in checkpoints if m.cohort_sha256 != found}:
         trained = ", ".join(f"{name} was trained on {digest}" for digest, name in other.items())
@@ -88,6 +89,8 @@ def evaluate(
             f"{folder} is cohort {found[:12]}; {trained}, "
             "so its test patients may be known to them; give the cohort they were trained on with --data"
         )
+    if oracle is not None:
+        _check_oracle(settings)
     samples = read_samples(folder, split)
     if samples.is_empty():
         raise ConfigError(f"split {split} of {folder} has no admission")
@@ -153,6 +156,17 @@ def _score_baselines(
         name: score([count(p, t) for p, t in zip(rows, truths, strict=True)], baseline=True)
         for name, rows in lists.items()
     }
+
+
+def _check_oracle(settings: dict[str, Any]) -> None:
+    """See that the cohort's answers are what the oracle knows the chances of: a whole stay's drugs, by name."""
+    known = {"level": "drug", "within_hours": None}
+    other = [f"{name} {settings[name]}" for name, value in known.items() if settings.get(name, value) != value]
+    other += ["predict_at 24h"] if settings.get("predict_at") == "24h" else []
+    if other:
+        raise ConfigError(
+            f"the oracle knows the drugs of whole stays by name, the cohort has {', '.join(other)}; leave --oracle out"
+        )
 
 
 def _oracle_lists(path: Path, samples: pl.DataFrame) -> list[list[str]]:

@@ -6,11 +6,12 @@
 -- Known:  each drug from its first_order on
 -- Source: MIMIC-IV v3.1, hosp.prescriptions
 --
--- In the order of first prescription, then by name: many orders are written in one minute, as a set.
+-- In the order of first prescription, then by name: many orders are written in one minute, as a set. known_from is
+-- when the first of them was.
 
 SELECT
     hadm_id,
-    list({'drug': drug, 'first_order': first_order, 'due': due} ORDER BY first_order ASC NULLS LAST, drug ASC)
-        AS ordered
+    min(first_order) AS known_from,
+    list_sort(list({'first_order': first_order, 'drug': drug, 'due': due})) AS ordered
 FROM prescriptions
 GROUP BY hadm_id

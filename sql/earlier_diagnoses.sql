@@ -2,7 +2,7 @@
 --
 -- Grain:  one row per stay with a coded earlier stay; none where the run does not ask for them
 -- Key:    hadm_id
--- Inputs: admissions, diagnoses, prediction_times, settings
+-- Inputs: admissions, diagnoses, icd_codes, prediction_times, settings
 -- Known:  at predict_time: only stays that ended by then count, though coding takes some days more
 -- Source: MIMIC-IV v3.1, hosp.diagnoses_icd
 --
@@ -12,7 +12,8 @@ WITH earlier AS (
     SELECT
         times.hadm_id,
         admissions.admittime,
-        diagnoses.*
+        diagnoses.code_number,
+        diagnoses.seq_num
     FROM prediction_times AS times
     CROSS JOIN settings
     INNER JOIN admissions
@@ -26,20 +27,19 @@ WITH earlier AS (
 last_coded AS (
     SELECT
         hadm_id,
-        icd_code,
-        icd_version,
-        any_value(title) AS title,
+        code_number,
         max(admittime) AS coded_at,
         arg_max(seq_num, (admittime, -seq_num)) AS seq_num
     FROM earlier
-    GROUP BY hadm_id, icd_code, icd_version
+    GROUP BY hadm_id, code_number
 )
 
 SELECT
-    hadm_id,
+    last_coded.hadm_id,
     list(
-        {'icd_code': icd_code, 'icd_version': icd_version, 'title': title}
-        ORDER BY coded_at DESC, seq_num, icd_code, icd_version
+        {'icd_code': icd_codes.code, 'icd_version': icd_codes.icd_version, 'title': icd_codes.title}
+        ORDER BY coded_at DESC, seq_num, code_number
     ) AS earlier_diagnoses
 FROM last_coded
-GROUP BY hadm_id
+INNER JOIN icd_codes USING (code_number)
+GROUP BY last_coded.hadm_id

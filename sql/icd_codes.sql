@@ -20,6 +20,7 @@ WITH used AS (
 )
 
 SELECT
+    row_number() OVER (ORDER BY used.icd_code, used.icd_version) AS code_number,
     used.icd_code,
     used.icd_version,
     used.icd_code AS code,

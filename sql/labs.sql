@@ -7,7 +7,8 @@
 -- Source: MIMIC-IV v3.1, hosp.labevents; eGFR by CKD-EPI 2021, Inker et al., NEJM 2021;385:1737
 --
 -- eGFR = 142 * min(Scr/k, 1)^a * max(Scr/k, 1)^-1.2 * 0.9938^age (* 1.012 if female), mL/min/1.73 m2, with
--- k 0.7 and a -0.241 for women, k 0.9 and a -0.302 for men. Example: creatinine 1.0, a man of 60: 86.
+-- k 0.7 and a -0.241 for women, k 0.9 and a -0.302 for men. Example: creatinine 1.0, a man of 60: 86. Not known
+-- where sex or creatinine is not: least() and greatest() would pass over the NULL.
 
 WITH resulted AS (
     SELECT
@@ -39,10 +40,11 @@ SELECT
     last_values.creatinine_mg_dl,
     last_values.potassium_meq_l,
     CASE admissions.sex WHEN 'F' THEN 0.7 WHEN 'M' THEN 0.9 END AS k,
-    142
+    CASE WHEN k IS NOT NULL AND last_values.creatinine_mg_dl IS NOT NULL THEN 142
     * pow(least(last_values.creatinine_mg_dl / k, 1), CASE admissions.sex WHEN 'F' THEN -0.241 ELSE -0.302 END)
     * pow(greatest(last_values.creatinine_mg_dl / k, 1), -1.2)
     * pow(0.9938, admissions.age)
-    * CASE admissions.sex WHEN 'F' THEN 1.012 ELSE 1 END AS egfr
+    * CASE admissions.sex WHEN 'F' THEN 1.012 ELSE 1 END
+    END AS egfr
 FROM last_values
 INNER JOIN admissions USING (hadm_id)

@@ -8,12 +8,13 @@
 --
 -- At admission and at discharge every order of the stay is the answer; 24 hours after admission those that
 -- start later are, and what was ordered by then is known. within_hours ends the window early. An order without
--- a time is due where the window has no end. Example: 24h and 48 hours, admitted on the 1st at 10:00: asked on the 2nd at 10:00, the answer is
+-- a time counts as written at admission. Example: 24h and 48 hours, admitted on the 1st at 10:00: asked on the 2nd at 10:00, the answer is
 -- what starts after that and by the 4th at 10:00. A stay that ended by then is not asked about.
 
 SELECT
     admissions.subject_id,
     admissions.hadm_id,
+    admissions.admittime,
     CASE settings.predict_at
         WHEN 'admission' THEN admissions.admittime
         WHEN '24h' THEN admissions.admittime + INTERVAL 24 HOURS

@@ -2,39 +2,20 @@
 --
 -- Grain:  one row per omr row of a kind we know; a blood pressure holds two numbers
 -- Key:    omr_row
--- Inputs: raw.omr, seed.measurements, seed.rules
+-- Inputs: measurement_kinds, raw.omr
 -- Known:  on chartdate
--- Source: MIMIC-IV v3.1, hosp.omr; units and bounds from etl/vocabulary/measurements.csv and rules.csv
+-- Source: MIMIC-IV v3.1, hosp.omr
 --
 -- Values are text: "110/70" is a pressure, "63" a height in inches. A value that is no number or lies
 -- outside its bounds stays here, marked, so that it can be counted; no measurement is made of it. A pressure
 -- of which one number is implausible is implausible as a whole: half a reading is no reading.
-
-WITH kinds AS (
-    SELECT
-        measurements.result_name,
-        count(*) AS parts,
-        any_value(quantity) FILTER (WHERE part = 1) AS quantity,
-        any_value(quantity) FILTER (WHERE part = 2) AS second_quantity,
-        any_value(factor) FILTER (WHERE part = 1) AS factor,
-        any_value(factor) FILTER (WHERE part = 2) AS second_factor,
-        any_value(low) FILTER (WHERE part = 1) AS low,
-        any_value(low) FILTER (WHERE part = 2) AS second_low,
-        any_value(high) FILTER (WHERE part = 1) AS high,
-        any_value(high) FILTER (WHERE part = 2) AS second_high
-    FROM seed.measurements AS measurements
-    INNER JOIN seed.rules AS rules ON rules.rule = measurements.quantity
-    GROUP BY measurements.result_name
-)
 
 SELECT
     omr.rowid AS omr_row,
     omr.subject_id,
     omr.chartdate,
     omr.seq_num,
-    omr.result_value,
     kinds.quantity,
-    kinds.second_quantity,
     TRY_CAST(
         CASE WHEN kinds.parts = 1 THEN omr.result_value ELSE split_part(omr.result_value, '/', 1) END AS DOUBLE
     ) * kinds.factor AS reading,
@@ -43,7 +24,6 @@ SELECT
     END AS second_reading,
     coalesce(reading BETWEEN kinds.low AND kinds.high, FALSE) AS first_plausible,
     kinds.parts = 1 OR coalesce(second_reading BETWEEN kinds.second_low AND kinds.second_high, FALSE)
-        AS second_plausible,
-    first_plausible AND second_plausible AS plausible
+        AS second_plausible
 FROM raw.omr AS omr
-INNER JOIN kinds USING (result_name)
+INNER JOIN measurement_kinds AS kinds USING (result_name)

@@ -34,7 +34,7 @@ def test_the_wheel_runs_the_etl_without_the_source_tree(
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": str(wheel_contents)}
     script = (
-        "import etl, sys; from pathlib import Path; from etl.cohort import build_cohort;"
+        "import etl, sys; from pathlib import Path; from etl.build import build_cohort;"
         "from training.config import shipped_configs; assert shipped_configs();"
         "assert Path(etl.__file__).is_relative_to(sys.argv[1]), etl.__file__;"
         "build_cohort(Path(sys.argv[2]), Path(sys.argv[3]))"

@@ -18,6 +18,7 @@ IGNORED = -100
 """Label of a token that is not to be predicted."""
 
 _WINDOW_BATCHES = 8
+_REIMPORT = "raise it, or import them again with a smaller --max-length and the base's --tokenizer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +43,23 @@ class EncodedSplit:
 
 
 def encode_split(
-    conversations: Iterable[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int
+    conversations: Iterable[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    dialogues: bool = False,
 ) -> EncodedSplit:
     """Tokenise conversations so that none exceeds `max_length`; answers are never cut.
 
+    Args:
+        conversations: as `etl.cohort.read_prompts` yields them.
+        tokenizer: of the base model.
+        max_length: tokens.
+        dialogues: they are an imported corpus', whose questions have no diagnoses to lose.
+
     Raises:
         ConfigError: an answer alone is too long, a conversation does not begin with its prompt, has not
-            exactly one BOS or no end of turn to learn; rows are counted, never quoted.
+            exactly one BOS or no end of turn to learn, or a dialogue is too long; rows are counted, never quoted.
     """
     rows, shortened, problems = [], 0, dict[str, int]()
     end = end_of_turn(tokenizer)
@@ -64,6 +75,9 @@ def encode_split(
                 "without exactly one BOS": whole.count(tokenizer.bos_token_id) != 1,
                 "whose answer does not end with the end of turn": not response or response[-1] != end,
                 f"whose answer alone fills max_length {max_length}": len(response) >= max_length,
+                f"that are dialogues longer than max_length {max_length} ({_REIMPORT})": (
+                    dialogues and len(whole) > max_length
+                ),
             }.items()
             if wrong
         ]

@@ -75,9 +75,10 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
     base_folder = bases.base_folder(base)
     bases.resolve_attention(config.attention)  # refused before the data are encoded, not after
     tokenizer = bases.load_tokenizer(base_folder)
-    cohort_settings = read_cohort(cohort).get("settings", {})
+    described = read_cohort(cohort)
+    dialogues = described.get("kind") == "dialogues"
     splits = {
-        split: encode_split(read_training_prompts(cohort, split), tokenizer, config.max_length)
+        split: encode_split(read_training_prompts(cohort, split), tokenizer, config.max_length, dialogues=dialogues)
         for split in ("train", "validation")
     }
     if not splits["train"].rows:
@@ -96,7 +97,7 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
             base_sha256=base_sha256,
             cohort=cohort,
             cohort_sha256=cohort_sha256,
-            cohort_settings=cohort_settings,
+            cohort_settings=described.get("settings", {}),
             tokenizer=tokenizer,
             train=splits["train"],
             validation=splits["validation"],

@@ -14,7 +14,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from etl import artefacts, prompts
-from etl.errors import ContractError
 from training import fa_lora
 from training.config import TrainConfig
 from training.data import EncodedSplit
@@ -66,10 +65,7 @@ def claim(run: Run) -> None:
             artefacts.write_json(new, {**identity, "cohort": str(run.cohort.resolve())})
         return
     stands = artefacts.read_json(path, "rxdraft train")
-    other = [key for key in identity if key != "config" and stands.get(key) != identity[key]]
-    other += [k for k, v in identity["config"].items() if stands.get("config", {}).get(k) != v]
-    if other:
-        raise ContractError(f"{run.folder} holds a run that differs in {', '.join(other)}; choose another --out")
+    artefacts.check_same(run.folder, stands, identity, within="config", to_do="choose another --out")
 
 
 def describe(run: Run, model: nn.Module, step: int, losses: dict[str, float | None]) -> Manifest:

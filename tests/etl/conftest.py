@@ -151,15 +151,23 @@ def _write_tables() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def cohort_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Write tables, build their cohort and return its folder; its input stands beside it as mimic/."""
+    """Write tables, build their cohort, by settings other than the default, and return its folder."""
 
-    def build(tables: Tables, formats: dict[str, str] | None = None, seed: int = 0) -> Path:
+    def build(tables: Tables, formats: dict[str, str] | None = None, **options: Any) -> Path:
         folder = tmp_path_factory.mktemp("small")
         write_tables(folder / "mimic", tables, formats)
-        build_cohort(folder / "mimic", folder / "run", CohortSettings(seed=seed, open_data=True))
+        build_cohort(folder / "mimic", folder / "run", CohortSettings(**{"open_data": True, **options}))
         return folder / "run"
 
     return build
+
+
+@pytest.fixture(scope="session")
+def demo_run(mimic_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cohort of the open demo, every count shown."""
+    run = tmp_path_factory.mktemp("demo") / "run"
+    build_cohort(mimic_demo, run, CohortSettings(open_data=True))
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl.artefacts import read_json, remove, sha256, sha256_file, sha256_files, whole_or_absent, write_json
+from etl.artefacts import (
+    check_same,
+    read_json,
+    remove,
+    sha256,
+    sha256_file,
+    sha256_files,
+    sha256_tree,
+    whole_or_absent,
+    write_json,
+)
 from etl.errors import ContractError
 
 
@@ -163,6 +173,35 @@ def test_the_digest_of_files_sees_names_and_bytes_but_not_the_order_of_the_list(
     assert sha256_files([b, tmp_path / "c"]) != before
     b.write_text("3")
     assert sha256_files([b]) != sha256_files([tmp_path / "c"])
+
+
+def test_the_digests_of_a_tree_are_those_of_its_files_by_their_paths(tmp_path):
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    (tmp_path / "b" / "c" / "d").write_text("1")
+    (tmp_path / "a").write_text("2")
+    assert sha256_tree(tmp_path) == {"a": sha256(b"2"), "b/c/d": sha256(b"1")}
+
+
+STANDS = {"seed": 1, "inputs": {"x": "SECRET"}, "settings": {"drop": [], "level": "drug"}, "outputs": {}}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "named"),
+    [
+        ({"seed": 2, "inputs": {"x": "y"}}, "seed, inputs"),
+        ({"inputs": {"x": "SECRET"}, "settings": {"drop": [], "level": "atc4", "fold": 1}}, "level, fold"),
+        ({"version": None, "tokenizer": "x"}, "tokenizer"),
+    ],
+)
+def test_what_differs_is_refused_with_every_key_and_no_value(tmp_path, wanted, named):
+    with pytest.raises(ContractError, match=f"^what stands at {tmp_path} differs in {named}; choose another") as error:
+        check_same(tmp_path, STANDS, wanted, within="settings")
+    assert "SECRET" not in str(error.value)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"seed": 1}, {"settings": {"level": "drug"}}, STANDS])
+def test_what_stands_may_say_more_than_is_asked_for(tmp_path, wanted):
+    check_same(tmp_path, STANDS, wanted, within="settings")
 
 
 json_values = st.recursive(

@@ -19,8 +19,11 @@ def con(tiny_cohort: Path) -> duckdb.DuckDBPyConnection:
         "CREATE SCHEMA raw",
         "CREATE TABLE admissions AS SELECT subject_id, hadm_id, TIMESTAMP '2150-01-01' AS admittime FROM samples",
         """CREATE TABLE raw.prescriptions AS
-        SELECT hadm_id, 'MAIN' AS drug_type, upper(unnest(drugs)) AS drug FROM samples
-        UNION ALL SELECT hadm_id, 'BASE', 'Sterile water' FROM samples""",
+        SELECT hadm_id, NULL::TIMESTAMP AS starttime, 'MAIN' AS drug_type, upper(unnest(drugs)) AS drug FROM samples
+        UNION ALL SELECT hadm_id, NULL, 'BASE', 'Sterile water' FROM samples""",
+        """CREATE TABLE prediction_times AS
+        SELECT hadm_id, admittime, '-infinity'::TIMESTAMP AS truth_from, 'infinity'::TIMESTAMP AS truth_until
+        FROM admissions""",
         "CREATE TABLE drug_names AS SELECT DISTINCT drug AS spelling, lower(drug) AS drug FROM raw.prescriptions",
         "CREATE TABLE raw.diagnoses_icd AS SELECT hadm_id, unnest(diagnoses, recursive := true) FROM samples",
         """CREATE TABLE raw.d_icd_diagnoses AS

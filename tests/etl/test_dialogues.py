@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,29 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from etl import dialogues, format_commands
+from etl import format_commands
+from etl.build import build_cohort
+from etl.chat_files import Dialogue
 from etl.cohort import SPLITS, read_cohort, read_prompts
-from etl.dialogues import (
-    Dialogue,
-    clean_text,
-    dissimilar,
-    distinct,
-    estimate_tokens,
-    import_dialogues,
-    read_dialogues,
-    sift,
-    split_turns,
-    token_counter,
-)
+from etl.dialogues import import_dialogues, sift, split_turns
 from etl.domain import Split
-from etl.errors import ConfigError, ContractError, RxdraftError, SourceDataError
+from etl.errors import ConfigError, ContractError, RxdraftError
+from etl.token_counter import estimate_tokens
 
-PIECES = st.one_of(
-    st.sampled_from(["<p>", "</b>", "<br/>", "<!--", "-->", "script", "&lt;", "&amp;", "&#8203;", "```", "[INST]"]),
-    st.sampled_from(["<", ">", "|", "<|", "|>", "eot_id", "a", "7", "é", "药"]),
-    st.sampled_from(" \n\t\xa0\x07\u200b\ud83d"),
-)
-MARKUP = st.lists(PIECES, max_size=25).map("".join)
+TEXTS = st.text(st.sampled_from("<p>/b &;lt-`\u200b\ud83d\n药"), max_size=25)
 TURNS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=8)
 
 
@@ -73,193 +59,6 @@ def talks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("talks") / "talks.json", items)
 
 
-# --- reading ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("lines", [False, True])
-def test_an_item_reads_the_same_from_an_array_and_from_lines(tmp_path: Path, lines: bool) -> None:
-    items = [
-        {"instruction": "Draft.", "input": "Age: 67", "output": "aspirin", "id": 9},
-        {"instruction": "And now?", "output": "heparin", "history": [["Hello", "Hi"]], "system": "Be brief."},
-        {"messages": [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]},
-    ]
-    assert read_dialogues(write(tmp_path / "items", items, lines=lines)) == [
-        item_of(1, ("Draft.\nAge: 67", "aspirin")),
-        item_of(2, ("Hello", "Hi"), ("And now?\n", "heparin"), system="Be brief."),
-        item_of(3, ("Hello", "Hi")),
-    ]
-
-
-@pytest.mark.parametrize(
-    ("item", "told"),
-    [
-        ("SECRET", "item 2: no object"),
-        ({"instruction": "SECRET"}, "item 2: lacks output"),
-        ({"input": "SECRET"}, "item 2: lacks instruction, output"),
-        ({"instruction": ["SECRET"], "output": 7}, "item 2: instruction, output is no text"),
-        (
-            {"instruction": "", "output": "", "history": [["SECRET"]]},
-            "item 2: history is no list of [question, answer]",
-        ),
-        ({"instruction": "", "output": "", "history": "SECRET"}, "item 2: history is no list of [question, answer]"),
-        ({"messages": []}, "item 2: messages are not"),
-        ({"messages": [{"role": "user", "content": "SECRET"}]}, "item 2: messages are not"),
-        ({"messages": [{"role": "system", "content": "SECRET"}]}, "item 2: messages are not"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None}]}, "item 2: messages"),
-    ],
-)
-def test_a_malformed_item_is_named_by_position_and_key_and_never_quoted(
-    tmp_path: Path, item: object, told: str
-) -> None:
-    good = {"instruction": "q", "output": "a"}
-    with pytest.raises(SourceDataError) as error:
-        read_dialogues(write(tmp_path / "items.json", [good, item, good]))
-    assert told in str(error.value)
-    assert "SECRET" not in str(error.value)
-    assert "\n" not in str(error.value)
-
-
-def test_all_problems_are_told_at_once_each_with_its_first_positions(tmp_path: Path) -> None:
-    source = tmp_path / "items.jsonl"
-    source.write_text('{"output": "a"}\n' * 8 + "\n{SECRET\n[]\n", encoding="utf-8")
-    with pytest.raises(
-        SourceDataError, match="item 1, 2, 3, 4, 5 and 3 more: lacks instruction; item 10: no JSON; "
-    ) as e:
-        read_dialogues(source)
-    assert "item 11: no object" in str(e.value)
-    assert "SECRET" not in str(e.value)
-
-
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (b'[{"instruction": "SECRET"', "is no JSON from line 1, column 26 on"),
-        (b"[" * 100_000, "nested too deeply"),
-        (b"", "holds no items"),
-        (b"[]", "holds no items"),
-        (b'{"instruction": "\xff"}', "is not UTF-8"),
-    ],
-)
-def test_a_file_that_cannot_be_read_is_told_in_one_line(tmp_path: Path, content: bytes, told: str) -> None:
-    (tmp_path / "items.json").write_bytes(content)
-    with pytest.raises(SourceDataError, match=told) as error:
-        read_dialogues(tmp_path / "items.json")
-    assert "SECRET" not in str(error.value)
-
-
-# --- cleaning -----------------------------------------------------------------------------------------
-
-
-@given(MARKUP)
-def test_cleaning_twice_changes_nothing(text: str) -> None:
-    assert clean_text(clean_text(text)) == clean_text(text)
-
-
-@given(MARKUP)
-def test_a_clean_text_is_printable_lines_without_a_special_token(text: str) -> None:
-    clean = clean_text(text)
-    assert all(line.isprintable() for line in clean.split("\n"))
-    assert "<|" not in clean
-    assert "[INST]" not in clean
-    assert not re.search(r"^\s|\s$|  |\n\n\n", clean)
-    clean.encode()
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "BP <140/90 and HR >60",
-        "if a<b and b>c then",
-        "K < 3.5 | Na > 150",
-        "x <y and z> 3",
-        "R&D at AT&T; Q&A",
-        "aspirin\nheparin\n\nsenna",
-        "患者，男，67岁。",
-    ],
-)
-def test_clinical_comparisons_lines_and_other_scripts_stay(text: str) -> None:
-    assert clean_text(text) == text
-
-
-@pytest.mark.parametrize(
-    ("text", "clean"),
-    [
-        ('<a href="x">Link</a> <script>alert(1 < 2)</script>end', "Link end"),
-        ("one<br>two</p><p class='x'>three", "one\ntwo\n\nthree"),
-        ("&amp;lt;b&amp;gt;bold&amp;lt;/b&amp;gt;", "bold"),
-        ("a<|eot_id|>b<｜end▁of▁sentence｜>c", "a b c"),
-        ("<|<|eot_id|>eot_id|>a", "a"),
-        ("&lt;|eot_id|&gt;a", "a"),
-        ("hep\u200barin\x00 \ufeffof\xa0today\ud83d", "heparin of today"),
-        ('```json\n{"a": 1}\n```', '{"a": 1}'),
-    ],
-)
-def test_markup_entities_marks_and_the_invisible_go(text: str, clean: str) -> None:
-    assert clean_text(text) == clean
-
-
-# --- repeats ------------------------------------------------------------------------------------------
-
-
-def test_of_items_that_differ_in_case_and_space_only_the_first_stays() -> None:
-    items = [item_of(1, ("Q", "Straße  1")), item_of(2, ("q ", "STRASSE 1")), item_of(3, ("Q", "Straße 2"))]
-    assert [item.number for item in distinct(items)] == [1, 3]
-
-
-def test_where_a_question_ends_and_its_answer_begins_is_part_of_an_item() -> None:
-    assert len(distinct([item_of(1, ("a", "b c")), item_of(2, ("a b", "c"))])) == 2
-
-
-def jaccard(a: Dialogue, b: Dialogue) -> tuple[int, int]:
-    """Return |A ∩ B| and |A ∪ B| of the items' runs of five words, the slow way."""
-    runs = []
-    for item in (a, b):
-        words = " ".join(text for turn in item.turns for text in turn).split()
-        width = min(5, len(words))
-        runs.append({tuple(words[i : i + width]) for i in range(len(words) - width + 1)})
-    return len(runs[0] & runs[1]), len(runs[0] | runs[1])
-
-
-# Copies of a text with few words changed, so that many pairs lie on both sides of the threshold.
-COPIES = st.lists(
-    st.lists(st.tuples(st.integers(0, 59), st.sampled_from("abc")), max_size=4), min_size=2, max_size=12
-).flatmap(lambda edits: st.tuples(st.just(edits), st.integers(6, 60)))
-
-
-@given(COPIES)
-def test_the_items_that_stay_are_those_a_slow_comparison_of_all_pairs_keeps(
-    copies: tuple[list[list[tuple[int, str]]], int],
-) -> None:
-    edits, size = copies
-    items = []
-    for number, changes in enumerate(edits):
-        words = [f"w{i}" for i in range(size)]
-        for place, word in changes:
-            words[place % size] = word
-        items.append(item_of(number, (words[0], " ".join(words[1:]))))
-    kept: list[Dialogue] = []
-    for item in items:
-        pairs = [jaccard(item, earlier) for earlier in kept]
-        if all(100 * common < dialogues.SIMILAR_PERCENT * all_ for common, all_ in pairs):
-            kept.append(item)
-    assert dissimilar(items) == kept
-
-
-def test_an_index_of_exactly_the_threshold_is_nearly_the_same_and_a_run_less_is_not() -> None:
-    words = [f"w{i}" for i in range(24)]
-    short, longer, longest = (item_of(size, ("q", " ".join(words[:size]))) for size in (20, 23, 24))
-    assert jaccard(short, longer) == (17, 20)
-    assert dissimilar([short, longer]) == [short]
-    assert jaccard(short, longest) == (17, 21)
-    assert dissimilar([short, longest]) == [short, longest]
-
-
-def test_texts_without_spaces_are_compared_character_by_character() -> None:
-    text = "".join(map(chr, range(0x4E00, 0x4E64)))
-    items = [item_of(1, (text, "好")), item_of(2, (text.replace(text[50], "好"), "好")), item_of(3, (text[::-1], "好"))]
-    assert [item.number for item in dissimilar(items)] == [1, 3]
-
-
 # --- length -------------------------------------------------------------------------------------------
 
 
@@ -279,20 +78,32 @@ def test_parts_are_the_item_cut_between_turns_each_as_long_as_fits(
         assert length(part) + sum(map(len, following.turns[0])) > limit
 
 
-def test_without_a_tokenizer_a_character_outside_ascii_counts_as_a_token() -> None:
-    plain = [{"role": "user", "content": "abcdefgh"}, {"role": "assistant", "content": "药物"}]
-    assert estimate_tokens(plain) == 32 + 2 * 8 + 8 // 4 + 2
+# --- repeats ------------------------------------------------------------------------------------------
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no tokenizer; give the folder of the base model"):
-        token_counter(tmp_path)
+def kept(*items: Dialogue) -> list[int]:
+    return [item.number for item in sift(list(items), lambda part: True)[0]]
+
+
+def test_of_items_that_differ_in_case_and_space_only_the_first_stays() -> None:
+    first, same, other = ("Q", "Straße  1"), ("q ", "STRASSE 1"), ("Q", "Straße 2")
+    assert kept(item_of(1, first), item_of(2, same), item_of(3, other)) == [1, 3]
+
+
+def test_where_a_question_ends_and_its_answer_begins_is_part_of_an_item() -> None:
+    _, fates = sift([item_of(1, ("a", "b c")), item_of(2, ("a b", "c"))], lambda part: True)
+    assert fates["left out: the same as an earlier item"] == 0
+
+
+def test_an_item_nearly_like_an_earlier_one_is_left_out_whatever_its_system_text() -> None:
+    words = " ".join(f"w{i}" for i in range(60))
+    assert kept(item_of(1, ("q", words), system="s"), item_of(2, ("q", words + " x")), item_of(3, ("q", "a"))) == [1, 3]
 
 
 # --- the corpus ---------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(MARKUP, MARKUP), min_size=1, max_size=20))
+@given(st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=20))
 def test_every_item_read_is_kept_or_left_out_for_one_counted_reason(texts: list[tuple[str, str]]) -> None:
     items = [item_of(number, turn) for number, turn in enumerate(texts, 1)]
     items.append(item_of(len(items) + 1, ("always", "kept")))
@@ -350,6 +161,12 @@ def test_a_cohort_is_never_taken_for_a_corpus(talks: Path, tiny_cohort: Path) ->
         import_dialogues(talks, tiny_cohort)
 
 
+def test_a_corpus_is_never_taken_for_a_cohort(talks: Path, tiny_hospital: Path, tmp_path: Path) -> None:
+    import_dialogues(talks, tmp_path / "corpus")
+    with pytest.raises(ContractError, match="differs in inputs, vocabulary"):
+        build_cohort(tiny_hospital, tmp_path / "corpus")
+
+
 def test_the_empty_tables_have_the_columns_of_a_cohorts(talks: Path, tiny_cohort: Path, tmp_path: Path) -> None:
     import_dialogues(talks, tmp_path / "corpus")
     for table in ("formulary.parquet", "icd_titles.parquet"):
@@ -395,6 +212,19 @@ def test_a_corpus_counted_with_the_bases_tokenizer_fits_its_training_exactly(
     assert encoded.shortened == 0
     assert len(encoded.rows) == len(rows) > 80
     assert max(len(row.input_ids) for row in encoded.rows) > limit * 3 / 4
+
+
+def test_a_corpus_of_longer_dialogues_than_training_takes_is_refused(
+    talks: Path, random_base: Path, tmp_path: Path
+) -> None:
+    from training.config import load_config
+    from training.loop import train
+
+    import_dialogues(talks, tmp_path / "corpus", tokenizer=random_base, max_length=400)
+    config = load_config("smoke", ["max_length=100"])
+    with pytest.raises(ConfigError, match="samples that are dialogues longer than max_length 100 "):
+        train(config, tmp_path / "corpus", str(random_base), tmp_path / "runs", lambda name: lambda *told: None)
+    assert not (tmp_path / "runs").exists()
 
 
 def test_an_imported_corpus_trains_to_a_checkpoint(talks: Path, random_base: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,22 @@ FULL = Admission(
     previous_drugs=("heparin", "sodium chloride 0.9% flush"),
 )
 UNKNOWN = Admission(diagnoses=())
+WITHIN_STAY = replace(
+    FULL,
+    current_drugs=("furosemide", "potassium chloride"),
+    earlier_diagnoses=(Diagnosis("I10", 10, "Essential (primary) hypertension"), Diagnosis("4019", 9, None)),
+)
+FIRST_STAY = replace(UNKNOWN, current_drugs=(), earlier_diagnoses=())
 
 texts = st.text(max_size=60)
+drugs = st.lists(texts.map(normalise_drug).filter(bool), max_size=5).map(tuple)
+diagnoses = st.lists(
+    st.builds(Diagnosis, icd_code=texts, icd_version=st.sampled_from([9, 10]), title=st.none() | texts), max_size=8
+).map(tuple)
 numbers = st.none() | st.floats(1, 500)
 admissions = st.builds(
     Admission,
-    diagnoses=st.lists(
-        st.builds(Diagnosis, icd_code=texts, icd_version=st.sampled_from([9, 10]), title=st.none() | texts), max_size=8
-    ).map(tuple),
+    diagnoses=diagnoses,
     age=st.none() | st.integers(0, 120),
     sex=st.none() | st.sampled_from("FM"),
     height_cm=numbers,
@@ -61,19 +70,24 @@ admissions = st.builds(
     bmi=numbers,
     systolic_mmhg=numbers,
     diastolic_mmhg=numbers,
-    previous_drugs=st.none() | st.lists(texts.map(normalise_drug).filter(bool), max_size=5).map(tuple),
+    previous_drugs=st.none() | drugs,
+    current_drugs=st.none() | drugs,
+    earlier_diagnoses=st.none() | diagnoses,
 )
 
 
 # --- the question -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "admission"), [("prompt_full", FULL), ("prompt_unknown", UNKNOWN)])
+@pytest.mark.parametrize(
+    ("name", "admission"),
+    [("full", FULL), ("unknown", UNKNOWN), ("within_stay", WITHIN_STAY), ("first_stay", FIRST_STAY)],
+)
 def test_a_prompt_reads_as_the_golden_file_of_this_version(name, admission):
-    """A change of a character is a new VERSION, and a new golden file beside the old one."""
+    """A change of a character is a new VERSION, and golden files of that name."""
     messages = render_prompt(admission)
     text = "".join(f"[{message['role']}]\n{message['content']}\n" for message in messages)
-    assert text == (GOLDEN / f"{name}.v{VERSION}.txt").read_text("utf-8")
+    assert text == (GOLDEN / f"prompt_{name}.v{VERSION}.txt").read_text("utf-8")
 
 
 def test_unknown_and_known_facts_never_read_alike():
@@ -82,6 +96,7 @@ def test_unknown_and_known_facts_never_read_alike():
 
     facts = {
         "age": 0, "sex": "M", "height_cm": 150.0, "weight_kg": 50.0, "bmi": 20.0, "previous_drugs": ("none",),
+        "current_drugs": (), "earlier_diagnoses": (),
     }  # fmt: skip
     assert len({lines(), *(lines(**{name: value}) for name, value in facts.items())}) == len(facts) + 1
     assert lines(systolic_mmhg=120.0, diastolic_mmhg=80.0) != lines()
@@ -116,11 +131,17 @@ def test_a_text_field_cannot_smuggle_in_a_special_token(admission):
     assert user["role"] == "user"
 
 
-@given(admissions.filter(lambda a: all(d.title and d.title.strip() for d in a.diagnoses)))
+@given(admissions.filter(lambda a: all(d.title and d.title.strip() for d in a.diagnoses + (a.earlier_diagnoses or ()))))
 def test_each_diagnosis_is_one_line_in_its_order(admission):
-    head, *lines = render_prompt(admission)[1]["content"].split("Diagnoses:\n")[-1].split("\n- ")
-    count = len(admission.diagnoses)
-    assert len(lines) + head.startswith("- ") == count
+    def listed(title: str, told: tuple[Diagnosis, ...]) -> list[str]:
+        lines = [f"- {' '.join(diagnosis.title.split())}" for diagnosis in told]
+        return [title, *(line.replace("<|", "< |") for line in lines)] if told else [f"{title} none known"]
+
+    wanted = listed("Diagnoses:", admission.diagnoses)
+    if admission.earlier_diagnoses is not None:
+        wanted += listed("Earlier diagnoses:", admission.earlier_diagnoses)
+    lines = render_prompt(admission)[1]["content"].split("\n")
+    assert lines[-len(wanted) :] == wanted
 
 
 # --- the question as token ids ------------------------------------------------------------------------
@@ -148,10 +169,17 @@ def ask(titles: list[str]) -> list[dict[str, str]]:
     return render_prompt(Admission(diagnoses=tuple(Diagnosis("X", 10, title) for title in titles), age=70))
 
 
+def cut(question: list[dict[str, str]], dropped: int) -> list[dict[str, str]]:
+    """Leave out the last lines of a question."""
+    system, user = question
+    lines = user["content"].split("\n")
+    return [system, {**user, "content": "\n".join(lines[: len(lines) - dropped])}]
+
+
 @given(titled, st.integers(1, 200))
 def test_a_long_question_loses_only_its_last_diagnoses_and_no_more_than_needed(titles, max_tokens):
     tokenizer = Words()
-    lengths = [len(encode(tokenizer, ask(titles[:kept]))) for kept in range(len(titles) + 1)]
+    lengths = [len(encode(tokenizer, cut(ask(titles), len(titles) - kept))) for kept in range(len(titles) + 1)]
     fitting = [kept for kept, length in enumerate(lengths) if length <= max_tokens]
     if not fitting:
         with pytest.raises(ConfigError, match=rf"\b{max_tokens} tokens"):
@@ -160,8 +188,22 @@ def test_a_long_question_loses_only_its_last_diagnoses_and_no_more_than_needed(t
     kept = fitting[-1]
     ids, dropped = encode_prompt(tokenizer, ask(titles), max_tokens)
     assert dropped == len(titles) - kept
-    assert ids == encode(tokenizer, ask(titles[:kept]))
+    assert ids == encode(tokenizer, cut(ask(titles), dropped))
     assert len(ids) <= max_tokens
+
+
+def test_earlier_diagnoses_go_first_the_oldest_of_them_before_the_others():
+    def ask_with(own: int, earlier: int | None) -> list[dict[str, str]]:
+        told = [Diagnosis("X", 10, f"title {n}") for n in range(3)]
+        return render_prompt(Admission(tuple(told[:own]), earlier_diagnoses=earlier and tuple(told[:earlier])))
+
+    tokenizer = Words()
+    longest, shortest = (len(encode(tokenizer, ask_with(*counts))) for counts in ((3, 3), (0, None)))
+    seen = [encode_prompt(tokenizer, ask_with(3, 3), room) for room in range(longest, shortest - 1, -1)]
+    kept = list(dict.fromkeys((tuple(ids), dropped) for ids, dropped in seen))
+    for own, earlier, dropped in ((3, 3, 0), (3, 2, 1), (3, 1, 2), (3, None, 3), (2, None, 4)):
+        assert (tuple(encode(tokenizer, ask_with(own, earlier))), dropped) in kept
+    assert [dropped for _, dropped in kept] == sorted(dropped for _, dropped in kept)
 
 
 def test_a_question_that_cannot_fit_is_refused_without_quoting_it():

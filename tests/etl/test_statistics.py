@@ -1,8 +1,7 @@
-"""The tables that describe a cohort, recounted by hand, and the small cells hidden in them."""
+"""The tables that describe a cohort, recounted by hand."""
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import duckdb
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.statistics import MINIMUM, TOP, Statistics, suppress, suppress_flow
+from etl.statistics import TOP, Statistics
 
 SPLITS = ("train", "validation", "test")
 Rows = list[dict[str, Any]]
@@ -189,86 +188,6 @@ def test_like_splits_do_not_differ_and_unlike_ones_have_no_number():
     assert table(like, "table_one", "Sex")["smd"] == {"test": 0, "validation": 0}
     unlike = [{"subject_id": 1, "split": "train", "sex": "F"}, {"subject_id": 2, "split": "test", "sex": "M"}]
     assert table(unlike, "table_one", "Sex")["smd"] == {"test": None}
-
-
-# --- small cells ---------------------------------------------------------------------------------------
-
-cells = st.builds(
-    lambda patients, more: {"patients": patients, "admissions": patients + more * (patients > 0), "share": 0.1},
-    st.integers(0, 40),
-    st.integers(0, 5),
-)
-
-
-def hidden(column: list[dict[str, Any]], sums: bool = True) -> list[Any]:
-    total = [{"patients": 99, "admissions": 99, "share": 1.0}]
-    of_all = {"fact": "Admissions", "levels": ["all"], "sums": True, "columns": {"train": total}, "smd": {}}
-    levels = [str(i) for i in range(len(column))]
-    one = {"fact": "x", "levels": levels, "sums": sums, "columns": {"train": column}, "smd": {}}
-    return suppress({"table_one": [of_all, one]})["table_one"][1]["columns"]["train"]
-
-
-@given(st.lists(cells, min_size=1, max_size=8), st.booleans())
-def test_no_small_cell_is_left_and_no_total_tells_of_fewer_than_the_minimum(column: list[dict[str, Any]], sums: bool):
-    shown = hidden(column, sums)
-    assert all(cell is None or cell["patients"] == 0 or cell["patients"] >= MINIMUM for cell in shown)
-    assert all(cell == shown[i] for i, cell in enumerate(column) if not cell["patients"])
-    gone = [cell["patients"] for cell, left in zip(column, shown, strict=True) if left is None]
-    large = [cell["patients"] for cell in column if cell["patients"] >= MINIMUM]
-    assert not sums or not gone or not large or max(gone) == min(large)
-
-
-@given(st.lists(cells.filter(lambda cell: cell["patients"] == 0 or cell["patients"] >= MINIMUM), min_size=1))
-def test_nothing_is_hidden_where_every_cell_is_large(column: list[dict[str, Any]]):
-    assert hidden(column) == column
-
-
-def test_hiding_changes_no_table_it_was_given_and_takes_the_differences_along():
-    rows = [{"subject_id": 3 * i, "sex": "F" if i % 2 else "M", "age": 40 + i} for i in range(40)]
-    rows += [{"subject_id": 200 + 3 * i, "split": "test", "sex": "F", "age": 40 + i} for i in range(12)]
-    rows += [{"subject_id": 600 + 3 * i, "split": "test", "sex": "M", "age": 40 + i} for i in range(10)]
-    found = sections(rows)
-    before = deepcopy(found)
-    shown = {table["fact"]: table for table in suppress(found)["table_one"]}
-    assert found == before
-    assert (shown["Sex"]["columns"]["test"], shown["Sex"]["smd"]["test"]) == ([None, None], None)
-    assert shown["Age, years"]["smd"]["test"] is not None
-
-
-def test_a_split_of_few_patients_is_hidden_with_the_next_so_that_no_subtraction_finds_it():
-    rows = [{"subject_id": 3 * i, "sex": "F"} for i in range(40)]
-    rows += [{"subject_id": 200 + i, "split": "validation", "sex": "F"} for i in range(20)]
-    rows += [{"subject_id": 300 + i, "split": "test", "sex": "F"} for i in range(4)]
-    for tables in suppress(sections(rows)).values():
-        for found in tables:
-            for split in {"validation", "test"} & found["columns"].keys():
-                assert all(cell is None or not cell["patients"] for cell in found["columns"][split]), found["fact"]
-    assert suppress(sections(rows))["table_one"][0]["columns"]["train"][0]["patients"] == 40
-
-
-def test_a_mean_shown_does_not_tell_how_few_patients_lack_the_value():
-    rows = [{"subject_id": 3 * i, "age": None if i < 2 else 50} for i in range(40)]
-    found = suppress(sections(rows))
-    age = next(table for table in found["table_one"] if table["fact"] == "Age, years")
-    assert "patients" not in age["columns"]["train"][0]
-    assert found["missing"][0]["columns"]["train"] == [None, None]
-
-
-def flow(*steps: tuple[int, int]) -> list[dict[str, Any]]:
-    return [{"step": str(i), "admissions": left, "excluded": out} for i, (left, out) in enumerate(steps)]
-
-
-def test_a_small_exclusion_cannot_be_had_by_subtraction():
-    shown = suppress_flow(flow((200, 0), (150, 50), (147, 3), (100, 47)))
-    assert [step["excluded"] for step in shown] == [0, 50, None, 47]
-    assert [step["admissions"] for step in shown] == [None, None, 147, 100]
-
-
-def test_patients_decide_about_an_exclusion_where_they_are_counted():
-    steps = flow((200, 0), (150, 50))
-    steps[1]["excluded_patients"] = 4
-    assert suppress_flow(steps)[1]["excluded"] is None
-    assert suppress_flow(flow((200, 0), (150, 50))) == flow((200, 0), (150, 50))
 
 
 @pytest.mark.demo_data

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from etl.drugs import normalise_drug
 from etl.errors import ContractError
-from etl.source import TABLES, find_files
+from etl.files import Files
+from etl.source import TABLES
 from etl.synth import CONTINUED, HABIT, chances, misspell, read_hospital, write_hospital
 
 HOSPITAL = read_hospital(0)
@@ -92,6 +93,13 @@ def test_another_hospital_is_refused_until_overwrite_is_said(tmp_path):
     assert all_bytes(tmp_path / "mimic") == before
 
 
+def test_a_hospital_that_lost_a_file_is_refused_with_the_file_named(tmp_path):
+    write_hospital(tmp_path / "mimic", patients=3, seed=1)
+    (tmp_path / "mimic" / "oracle.parquet").unlink()
+    with pytest.raises(ContractError, match=r"lacks oracle\.parquet; make it again with `rxdraft synth --overwrite`"):
+        write_hospital(tmp_path / "mimic", patients=3, seed=1)
+
+
 def test_a_folder_that_is_no_hospital_is_never_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(ContractError, match="was not made by `rxdraft synth`"):
@@ -113,7 +121,7 @@ def test_every_table_has_the_columns_of_the_real_one(tiny_hospital, mimic_demo, 
 
 
 def test_every_table_that_the_etl_reads_is_there_with_its_columns(tiny_hospital):
-    found = find_files(tiny_hospital)
+    found = Files.find(tiny_hospital, list(TABLES)).paths
     assert set(found) == {path.name.removesuffix(".csv.gz") for path in (tiny_hospital / "hosp").iterdir()}
     assert all(set(TABLES[name]) <= set(header(path)) for name, path in found.items())
 

@@ -14,7 +14,7 @@ import typer
 import rxdraft
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["synth", "etl", "train", "recommend", "serve", "evaluate"]
+COMMANDS = ["synth", "etl", "train", "recommend", "serve", "evaluate", "export", "import"]
 HEAVY = ["torch", "transformers", "peft", "duckdb", "polars", "fastapi", "uvicorn", "openai", "numpy"]
 HELP = f"""
 import sys

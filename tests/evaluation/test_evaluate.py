@@ -17,6 +17,7 @@ from etl import artefacts, prompts
 from etl.build import build_cohort
 from etl.cohort import read_samples
 from etl.errors import ConfigError, ContractError
+from etl.settings import CohortSettings
 from evaluation import predict as predict_module
 from evaluation import table as words
 from evaluation.evaluate import Cell, Table, evaluate
@@ -279,7 +280,7 @@ def test_predictions_of_another_split_are_not_reused(taught_runs, copied_out, dr
 
 def test_predictions_of_an_older_prompt_are_not_reused(taught_runs, copied_out, monkeypatch):
     """The service would refuse these checkpoints; kept predictions must not get round that."""
-    monkeypatch.setattr(prompts, "VERSION", "2")
+    monkeypatch.setattr(prompts, "VERSION", f"after {prompts.VERSION}")
     with pytest.raises(ContractError, match="prompt version"):
         evaluate(taught_runs, None, "test", copied_out)
 
@@ -308,7 +309,7 @@ def test_two_checkpoints_of_one_rank_and_step_are_never_scored_as_one(taught_run
 
 
 def test_another_cohort_is_refused_with_both_digests(taught_runs, tiny_hospital, tiny_cohort, tmp_path):
-    build_cohort(tiny_hospital, tmp_path / "other", seed=7)
+    build_cohort(tiny_hospital, tmp_path / "other", CohortSettings(seed=7))
     with pytest.raises(ContractError) as refusal:
         evaluate(taught_runs, tmp_path / "other", "test", tmp_path / "out")
     assert artefacts.sha256_file(tmp_path / "other" / "cohort.json")[:12] in str(refusal.value)
@@ -316,7 +317,7 @@ def test_another_cohort_is_refused_with_both_digests(taught_runs, tiny_hospital,
 
 
 def test_another_cohort_is_refused_before_anything_is_written(taught_runs, tiny_hospital, tmp_path):
-    build_cohort(tiny_hospital, tmp_path / "other", seed=7)
+    build_cohort(tiny_hospital, tmp_path / "other", CohortSettings(seed=7))
     with pytest.raises(ContractError, match="--data"):
         evaluate(taught_runs, tmp_path / "other", "test", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -420,6 +421,8 @@ def made_by_hand(taught_runs: Path) -> Table:
             ]
             * 4,
             "previous_drugs": [None, ["aspirin"], None, None],
+            "current_drugs": [None] * 4,
+            "earlier_diagnoses": [None] * 4,
             **{name: [70.0, None, None, None] for name in ("height_cm", "weight_kg", "bmi")},
             **{name: [None, 80.0, None, None] for name in ("systolic_mmhg", "diastolic_mmhg")},
             "drugs": [["aspirin", "heparin"], ["aspirin"], ["heparin", "senna", "insulin"], ["aspirin"]],

@@ -111,6 +111,8 @@ FACTS: dict[str, Any] = {
     "diastolic_mmhg": 69.0,
     "diagnoses": [{"icd_code": "41401", "icd_version": 9, "title": "Coronary atherosclerosis"}],
     "previous_drugs": ["aspirin"],
+    "current_drugs": None,
+    "earlier_diagnoses": None,
     "drugs": ["clopidogrel", "nitroglycerin sl"],
 }
 DRUGS = ["aspirin", "heparin", "senna", "insulin"]

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from serving import app as app_module
 from serving.app import MAX_BODY_BYTES, create_app
 from serving.recommender import Recommender
+from serving.schemas import DraftRequest
 
 CANARY = "CANARY-MRN-81723"
 CANARY_KEY = "canary_key_4711"
@@ -84,8 +85,6 @@ def test_a_draft_has_the_documented_shape(client, body, recommender):
 
 
 def test_the_service_answers_as_the_recommender_does(client, body, recommender):
-    from serving.schemas import DraftRequest
-
     admission = DraftRequest.model_validate(body).to_admission(recommender.vocabulary)
     [direct] = recommender.recommend([admission])
     assert [item["drug"] for item in drafted(client, body)["drugs"]] == list(direct.answer.drugs)
@@ -140,6 +139,27 @@ def test_previous_drugs_may_be_spelt_in_any_way(client, body):
     assert one == other
 
 
+def test_what_training_did_not_call_a_drug_is_none_here(client, body, recommender):
+    assert "devices" in recommender.vocabulary.dropped
+    one = drafted(client, {**body, "previous_drugs": ["heparin"]})
+    assert drafted(client, {**body, "previous_drugs": ["Alcohol Swabs", "heparin"]}) == one
+
+
+def test_earlier_diagnoses_and_drugs_so_far_reach_the_model_in_trainings_words(body, recommender):
+    code = body["diagnoses"][0]
+    title = recommender.vocabulary.titles[code["icd_code"], code["icd_version"]]
+    within = {"earlier_diagnoses": [{**code, "icd_code": code["icd_code"].lower()}], "current_drugs": ["*NF* HEPARIN "]}
+    admission = DraftRequest.model_validate({**body, **within}).to_admission(recommender.vocabulary)
+    assert admission.current_drugs == ("heparin",)
+    assert [diagnosis.title for diagnosis in admission.earlier_diagnoses] == [title]
+    plain = DraftRequest.model_validate(body).to_admission(recommender.vocabulary)
+    assert (plain.earlier_diagnoses, plain.current_drugs) == (None, None)
+
+
+def test_earlier_diagnoses_are_enough_to_go_by(client):
+    assert drafted(client, {"diagnoses": [], "earlier_diagnoses": [DIAGNOSIS]})["status"] == "draft"
+
+
 def test_an_admission_needs_a_diagnosis_and_nothing_else(client, body):
     alone = drafted(client, {"diagnoses": body["diagnoses"]})
     assert alone["status"] == "draft"
@@ -187,6 +207,9 @@ def test_an_empty_list_is_a_draft_and_no_failure(client, body, recommender, monk
 
 REFUSED: dict[str, Any] = {
     "no diagnoses": {"diagnoses": [], "sex": CANARY},
+    "no diagnoses and earlier ones unknown": {"diagnoses": [], "earlier_diagnoses": None, "sex": "F"},
+    "earlier diagnoses a word": {"diagnoses": [DIAGNOSIS], "earlier_diagnoses": CANARY},
+    "drugs so far a word": {"diagnoses": [DIAGNOSIS], "current_drugs": CANARY},
     "diagnoses missing": {"age": CANARY, "sex": "F"},
     "diagnoses null": {"diagnoses": None, CANARY_KEY: 1},
     "extra key": {"diagnoses": [DIAGNOSIS], CANARY_KEY: CANARY},
@@ -411,5 +434,5 @@ def test_a_model_that_cannot_be_loaded_is_never_ready(caplog):
 
 def test_the_schema_is_published_and_lists_every_field(client, body):
     request = client.get("/openapi.json").json()["components"]["schemas"]["DraftRequest"]
-    assert request["properties"].keys() == body.keys()
+    assert request["properties"].keys() == {*body, "earlier_diagnoses", "current_drugs"}
     assert request["required"] == ["diagnoses"]

@@ -20,7 +20,7 @@ from serving.engine import Engine, Generated
 from serving.recommender import Recommender, load_recommenders
 from serving.schemas import DraftRequest, make_draft
 from training.data import encode_split
-from training.manifest import find_checkpoints, read_manifest
+from training.manifest import FORMAT, find_checkpoints, read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ def test_a_folder_without_manifest_is_no_checkpoint(copied):
         load_recommenders([copied])
 
 
-@pytest.mark.parametrize("fields", [{"format": 2}, {"colour": "blue"}])
+@pytest.mark.parametrize("fields", [{"format": FORMAT - 1}, {"format": FORMAT + 1}, {"colour": "blue"}])
 def test_a_manifest_of_another_rxdraft_is_refused(copied, fields):
     change_manifest(copied, **fields)
     with pytest.raises(ContractError, match="train again"):

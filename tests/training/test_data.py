@@ -101,6 +101,20 @@ def test_an_answer_that_fills_max_length_is_refused_with_the_count(tiny_cohort: 
         encode_split(only, tokenizer, longest)
 
 
+@pytest.mark.parametrize("roles", [["user"], ["system", "user"], ["system", "user", "assistant", "user"]])
+def test_a_dialogue_longer_than_max_length_is_refused_in_one_line_with_the_count(
+    random_base: Path, roles: list[str]
+) -> None:
+    tokenizer = load_tokenizer(random_base)
+    long = [{"role": role, "content": "SECRET " * 40} for role in roles]
+    row = {"messages": [*long, {"role": "assistant", "content": "aspirin"}]}
+    assert not encode_split([row], tokenizer, 2048, dialogues=True).shortened
+    with pytest.raises(ConfigError, match=r"^2 samples that are dialogues longer than max_length 100 ") as error:
+        encode_split([row, row], tokenizer, 100, dialogues=True)
+    assert "SECRET" not in str(error.value)
+    assert "\n" not in str(error.value)
+
+
 def test_response_loss_is_the_plain_loss_over_response_tokens(tiny_cohort: Path, random_base: Path) -> None:
     """Without mask, with padding, on response tokens only: against the model's own loss, row by row."""
     model = AutoModelForCausalLM.from_pretrained(random_base)

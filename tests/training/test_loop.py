@@ -23,6 +23,7 @@ from etl.artefacts import sha256_file
 from etl.build import build_cohort
 from etl.errors import ConfigError, ContractError
 from etl.progress import Told
+from etl.settings import CohortSettings
 from training import loop
 from training.base import load_tokenizer, resolve_attention
 from training.checkpoint import load_weights, weights_sha256
@@ -148,7 +149,7 @@ def test_another_config_in_the_same_folder_is_refused(tiny_cohort: Path, random_
 def test_another_cohort_in_the_same_folder_is_refused(
     tiny_hospital: Path, random_base: Path, trained_runs: Path, tmp_path: Path
 ) -> None:
-    build_cohort(tiny_hospital, tmp_path / "other", seed=1)
+    build_cohort(tiny_hospital, tmp_path / "other", CohortSettings(seed=1))
     config = load_config("smoke", ["ranks=[2]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
     with pytest.raises(ContractError, match="differs in cohort_sha256"):
         loop.train(config, tmp_path / "other", str(random_base), trained_runs, quiet)
