@@ -4,7 +4,8 @@ Measured: whole processes from start to end, imports included, on csv.gz files t
 is read once before), with all cores, contenders in turn and in reversed order every second round. Not measured: a
 cold disk, Parquet sources, and a machine to itself: look at the load in the JSON, and compare within one run only.
 Contenders do the job of job.py; `rxdraft etl` does that and all else a cohort needs (digests, checks, account,
-statistics, audit, report), the floor does nothing but read. A run that fails or is killed for its memory is reported as that.
+statistics, audit, report), the floor does nothing but read. A run that fails or is killed for its memory is reported
+as that.
 """
 
 from __future__ import annotations

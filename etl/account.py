@@ -181,12 +181,12 @@ class Account:
 
     def measurements(self) -> dict[str, Any]:
         """Return readings per quantity, those dropped, and how many samples know none."""
-        by_quantity = "GROUP BY ALL ORDER BY ALL"
+        by_quantity, dropped = "GROUP BY ALL ORDER BY ALL", "NOT (first_plausible AND second_plausible)"
         unknown = ", ".join(f"count(*) - count({name})" for name in MEASUREMENTS)
         return {
             "readings": self._table(f"SELECT quantity, count(*) FROM readings {by_quantity}"),
             "dropped as implausible": self._table(
-                f"SELECT quantity, count(*) FROM readings WHERE NOT (first_plausible AND second_plausible) {by_quantity}"
+                f"SELECT quantity, count(*) FROM readings WHERE {dropped} {by_quantity}"
             ),
             "omr rows of other kinds": self._one(_RULES["other_measurement"]),
             "unknown in samples": dict(

@@ -91,9 +91,7 @@ def build_cohort(
         _lay_out(con, settings, vocabulary, drug_map)
         for table, columns in tables.items():
             if not warehouse.has_table(con, table, "raw"):
-                source.load(
-                    con, found, table, columns, lambda done, total, table=table: told(f"load {table}", done, total)
-                )  # type: ignore[misc]
+                source.load(con, found, table, columns, functools.partial(told, f"load {table}"))
         _check_years(con, settings)
         con.execute("SET preserve_insertion_order = true").fetchall()  # a sorted table stays sorted
         warehouse.run_models(con, warehouse.read_models(), lambda table: told(table, 0, 0))
@@ -158,9 +156,9 @@ def _lay_out(
             [list(names), list(names.values())],
         ).fetchall()
         con.execute(
-            "CREATE TABLE settings AS SELECT ?::VARCHAR AS predict_at, ?::INTEGER AS within_hours, ?::VARCHAR AS codes, "
-            "?::VARCHAR[] AS dropped, ?::VARCHAR AS split, ?::INTEGER AS folds, ?::INTEGER AS fold, "
-            "?::VARCHAR AS split_seed",
+            "CREATE TABLE settings AS SELECT ?::VARCHAR AS predict_at, ?::INTEGER AS within_hours, "
+            "?::VARCHAR AS codes, ?::VARCHAR[] AS dropped, ?::VARCHAR AS split, ?::INTEGER AS folds, "
+            "?::INTEGER AS fold, ?::VARCHAR AS split_seed",
             [
                 *(settings.predict_at.value, settings.within_hours, settings.codes.value, list(settings.drop)),
                 *(settings.split.value, settings.folds, settings.fold, str(settings.seed)),

@@ -80,9 +80,8 @@ def etl(
         left = "" if step["excluded"] == 0 else f", {_shown(step['excluded'])} left out"
         print(f"{step['step']:<42} {_shown(step['admissions']):>9}{left}")
     for name, counts in cohort["splits"].items():
-        print(
-            f"{name:<42} {_shown(counts and counts['admissions']):>9} of {_shown(counts and counts['patients'])} patients"
-        )
+        admissions, patients = (counts["admissions"], counts["patients"]) if counts else (None, None)
+        print(f"{name:<42} {_shown(admissions):>9} of {_shown(patients)} patients")
     print(f"{'drugs in the formulary':<42} {cohort['drugs']['formulary']:>9,}")
     for finding in cohort["audit"]:
         if finding["status"] == "fail":

@@ -75,7 +75,7 @@ def _shown(count: int, minimum: int) -> int | None:
 
 
 def suppress_statistics(sections: dict[str, list[Table]], minimum: int = MINIMUM) -> dict[str, list[Table]]:
-    """Return the tables of `etl.statistics` with every cell of 1 to `minimum` - 1 patients as None, and none that gives it away.
+    """Return the tables of `etl.statistics` with every cell of few patients as None, and none that gives it away.
 
     A column that sums to a total loses its smallest other cell as well, so that what the total tells is about
     `minimum` patients or more. The splits sum to the cohort, so one that is too small goes with the next. A

@@ -84,17 +84,19 @@ def fates(mimic: Path, wanted: CohortSettings, sampled: set[int]) -> Counter[str
             counts["left out: no name"] += 1
         elif drug.category in wanted.drop:
             counts[f"left out: category {drug.category}"] += 1
-        elif not due(time(order["starttime"]), known[order["hadm_id"]]["times"][wanted.predict_at], wanted):
+        elif not due(order["starttime"], known[order["hadm_id"]]["times"], wanted):
             counts["left out: outside the window"] += 1
         else:
             counts["kept" if int(order["hadm_id"]) in sampled else "left out: admission excluded"] += 1
     return counts
 
 
-def due(started: datetime | None, asked: datetime, wanted: CohortSettings) -> bool:
-    if wanted.within_hours is not None and (not started or started > asked + timedelta(hours=wanted.within_hours)):
+def due(starttime: str, times: dict[PredictAt, datetime], wanted: CohortSettings) -> bool:
+    """An order without a time counts as written at admission."""
+    started, asked = time(starttime) or times[PredictAt.ADMISSION], times[wanted.predict_at]
+    if wanted.within_hours is not None and started > asked + timedelta(hours=wanted.within_hours):
         return False
-    return not (wanted.predict_at is PredictAt.DAY and started and started <= asked)
+    return not (wanted.predict_at is PredictAt.DAY and started <= asked)
 
 
 def touched(mimic: Path, wanted: CohortSettings) -> Counter[str]:
@@ -205,7 +207,7 @@ def faulty(tables: dict[str, list[dict[str, Any]]], times: Callable[[str], int])
         "order_outside_window",
         "prescriptions",
         order,
-        starttime=lambda n: f"2150-04-0{1 + n % 9} 00:00:00" if n else "",
+        starttime=lambda n: f"2150-04-0{1 + n % 9} 00:00:00",
     )
     add("order_unknown_stay", "prescriptions", order, hadm_id="88")
     add("order_unnamed", "prescriptions", order, drug=" *NF* ")

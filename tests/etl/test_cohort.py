@@ -113,7 +113,7 @@ def test_every_order_of_the_demo_is_accounted_for(demo_run):
 
 @pytest.mark.demo_data
 def test_the_demo_without_its_flushes_and_fluids_lacks_865_orders(mimic_demo, tmp_path):
-    """Counted with grep: 837 orders of flushes, dwells and catheter clearance, 28 of Prismasate."""
+    """837 orders are flushes, dwells and catheter clearance, 28 are Prismasate."""
     cohort = build_cohort(mimic_demo, tmp_path / "run", CohortSettings(drop=("flushes", "fluids"), open_data=True))
     assert cohort["orders"]["left out: category flushes"] == cohort["drugs"]["dropped"]["flushes"] == 837
     assert cohort["orders"]["left out: category fluids"] == cohort["drugs"]["dropped"]["fluids"] == 28

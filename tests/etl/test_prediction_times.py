@@ -98,9 +98,9 @@ OFFSETS = {
 }
 ANSWERS = {
     ("admission", None): {*OFFSETS, "whenever"},
-    ("admission", 24): {"hours before", "as it begins", "at one day"},
-    ("admission", 72): {*OFFSETS} - {"after three days", "after it ends"},
-    ("24h", None): {"after one day", "at three days", "after three days", "after it ends", "whenever"},
+    ("admission", 24): {"hours before", "as it begins", "at one day", "whenever"},
+    ("admission", 72): {*OFFSETS, "whenever"} - {"after three days", "after it ends"},
+    ("24h", None): {"after one day", "at three days", "after three days", "after it ends"},
     ("24h", 48): {"after one day", "at three days"},
     ("discharge", None): {*OFFSETS, "whenever"},
 }
@@ -117,8 +117,8 @@ def test_the_window_ends_on_the_second(ask, predict_at, hours):
     sample = ask(tables, predict_at, hours)[11]
     assert set(sample["drugs"]) == ANSWERS[predict_at, hours]
     assert sample["predict_time"] == NOON + {"admission": 0, "24h": 24, "discharge": 200}[predict_at] * HOUR
-    if predict_at == "24h":  # an order without a time is not known to have been written by then
-        assert sample["current_drugs"] == ["hours before", "as it begins", "at one day"]
+    if predict_at == "24h":  # an order without a time counts as written at admission
+        assert sample["current_drugs"] == ["hours before", "as it begins", "whenever", "at one day"]
     else:
         assert sample["current_drugs"] is None
 

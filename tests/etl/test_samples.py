@@ -39,7 +39,7 @@ def test_the_small_hospital_is_what_its_rows_say(samples_of, tables):
     samples = samples_of(tables)
     assert list(samples) == [1001, 1003, 1004, 1005]
     assert samples[1001]["drugs"] == ["sodium chloride 0.9% flush", "lorazepam", "senna"]
-    assert samples[1005]["drugs"] == ["heparin", "aspirin"], "an order without a time is the last"
+    assert samples[1005]["drugs"] == ["aspirin", "heparin"], "an order without a time is as of admission"
     assert [samples[h]["age"] for h in samples] == [60, 63, 92, 46]
     assert [samples[h]["race"] for h in samples] == ["WHITE", "OTHER", "ASIAN", "WHITE"]
 
