@@ -9,6 +9,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -73,25 +74,22 @@ def build_cohort(
     tables = source.needed(labs=settings.labs, drug_map=drug_map)
     found = source.open_source(mimic, tables)
     artefacts.check_replaceable(out, "cohort.json", "rxdraft etl")
-    told("digests", 0, 0)
-    inputs = found.digests()
     origin = {
         "format": FORMAT,
-        "inputs": inputs,
         "settings": settings.described(),
         "sql": artefacts.sha256("".join(model.query for model in warehouse.read_models()).encode()),
         "vocabulary": vocabulary.digest,
         "versions": {"duckdb": duckdb.__version__, "prompt": prompts.VERSION, "rxdraft": version("rxdraft")},
     }
-    if inputs is not None and (out / "cohort.json").exists() and not overwrite:
-        return check_same(out, origin)
     if (out / "cohort.json").exists() and not overwrite:
+        told("digests", 0, 0)
+        if (inputs := found.digests()) is not None:
+            return check_same(out, {**origin, "inputs": inputs})
         raise ContractError(f"{out} holds a cohort, and nothing tells whether {found.kind} changed; give --overwrite")
-    with workspace(out, origin if inputs else None, memory_limit) as con:
+    stamps = found.stamps()
+    with workspace(out, {**origin, "stamps": stamps} if stamps else None, memory_limit) as con:
         _lay_out(con, settings, vocabulary, drug_map)
-        for table, columns in tables.items():
-            if not warehouse.has_table(con, table, "raw"):
-                source.load(con, found, table, columns, functools.partial(told, f"load {table}"))
+        origin["inputs"] = _load(con, found, tables, told)
         _check_years(con, settings)
         con.execute("SET preserve_insertion_order = true").fetchall()  # a sorted table stays sorted
         warehouse.run_models(con, warehouse.read_models(), lambda table: told(table, 0, 0))
@@ -117,15 +115,51 @@ def build_cohort(
     return cohort
 
 
+def _load(
+    con: duckdb.DuckDBPyConnection, found: source.Source, tables: dict[str, source.Columns], told: Told
+) -> dict[str, str] | None:
+    """Load the tables that do not stand yet, two at a time: while one waits for its chunk, the other is parsed.
+
+    Returns:
+        The digests of the source, taken beside.
+
+    Raises:
+        SourceDataError: of the table that failed first; the others are interrupted, what is finished stands.
+    """
+    missing = [table for table in tables if not warehouse.has_table(con, table, "raw")]
+    cursors = {table: con.cursor() for table in sorted(missing, key=found.size, reverse=True)}
+    with ThreadPoolExecutor(2, thread_name_prefix="load") as pool:
+        loads: list[Future[Any]] = [
+            pool.submit(source.load, cursor, found, table, tables[table], functools.partial(told, f"load {table}"))
+            for table, cursor in cursors.items()
+        ]
+        loads.append(digests := pool.submit(found.digests))
+        try:
+            for load in as_completed(loads):
+                load.result()
+        except BaseException:
+            for load in loads:
+                load.cancel()
+            for cursor in cursors.values():
+                cursor.interrupt()
+            raise
+        finally:
+            wait(loads)
+            for cursor in cursors.values():
+                cursor.close()
+    return digests.result()
+
+
 def _logged(told: Told) -> Told:
-    """Log how long each stage took when the next one begins."""
+    """Log how long each stage took when the next one begins; all loads are one."""
     running, began = "start", time.perf_counter()
 
     def logged(stage: str, done: int, total: int) -> None:
         nonlocal running, began
-        if stage != running:
+        name = stage.split()[0]
+        if name != running:
             log.info("%s: %.2f s", running, time.perf_counter() - began)
-            running, began = stage, time.perf_counter()
+            running, began = name, time.perf_counter()
         told(stage, done, total)
 
     return logged

@@ -84,31 +84,32 @@ class CsvStream:
         return igzip.IGzipFile(fileobj=raw, mode="rb") if self.path.suffix == ".gz" else raw
 
 
-class ChunkFiles(AbstractFileSystem):
-    """A file system of chunks in memory, each open to DuckDB as `chunk://NAME` while it is lent."""
+class ChunkFile(AbstractFileSystem):
+    """A file system of one file in memory, the chunk that is lent; several of other names stand side by side."""
 
-    protocol = "chunk"
     cachable = False
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        """Name the file; letters only."""
         super().__init__()
-        self.lent: dict[str, bytes] = {}
+        self.protocol = f"chunk{name}"
+        self.path = f"chunk{name}://rows.csv"
+        self.lent = b""
 
     def glob(self, path: str, **_: Any) -> list[str]:
-        """Return the path itself: chunks are named, not sought."""
+        """Return the path itself: the file is named, not sought."""
         return [path]
 
     def info(self, path: str, **_: Any) -> dict[str, Any]:
         """Return name and size."""
-        name = str(self._strip_protocol(path))
-        return {"name": name, "size": len(self.lent[name]), "type": "file"}
+        return {"name": path, "size": len(self.lent), "type": "file"}
 
     def modified(self, path: str) -> datetime:
         """Return one moment for all: a chunk never changes."""
         return datetime.fromtimestamp(0, UTC)
 
     def _open(self, path: str, mode: str = "rb", **_: Any) -> io.BytesIO:
-        return io.BytesIO(self.lent[str(self._strip_protocol(path))])
+        return io.BytesIO(self.lent)
 
 
 def _names(line: bytes) -> list[str]:

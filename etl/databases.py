@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
@@ -77,6 +78,17 @@ class Database:
     def columns(self, table: str) -> list[str]:
         """Return the names of the table's columns."""
         return self.tables[table]
+
+    def stamps(self) -> dict[str, Any] | None:
+        """Return the file's place, size and time of change; None for PostgreSQL."""
+        if self.kind == "postgres":
+            return None
+        stat = Path(self.where).stat()
+        return {"database": [str(Path(self.where).resolve()), stat.st_size, stat.st_mtime_ns]}
+
+    def size(self, table: str) -> int:
+        """Return 0: nobody knows."""
+        return 0
 
     def digests(self) -> dict[str, str] | None:
         """Return the SHA-256 of a DuckDB file; of a PostgreSQL database nothing tells whether it changed."""

@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
 from etl import artefacts
-from etl.csv_stream import DAMAGED, ChunkFiles, CsvStream
+from etl.csv_stream import DAMAGED, ChunkFile, CsvStream
 from etl.errors import SourceDataError
 
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -75,6 +76,14 @@ class Files:
             raise SourceDataError(f"{path} has no rows; copy it again")
         return header
 
+    def stamps(self) -> dict[str, Any]:
+        """Return each file's place, size and time of change."""
+        return {table: _stamp(path) for table, path in self.paths.items()}
+
+    def size(self, table: str) -> int:
+        """Return the file's bytes."""
+        return self.paths[table].stat().st_size
+
     def digests(self) -> dict[str, str]:
         """Return each file's SHA-256, compared with the release's own SHA256SUMS.txt where that lies beside.
 
@@ -117,6 +126,11 @@ class Files:
         told(size, size)
 
 
+def _stamp(path: Path) -> list[Any]:
+    stat = path.stat()
+    return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
 def _insert_parquet(con: duckdb.DuckDBPyConnection, path: Path, columns: dict[str, str], into: str) -> None:
     cast = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in columns.items())
     try:
@@ -136,15 +150,16 @@ def _insert_csv(
     into: str,
     told: Callable[[int, int], None],
 ) -> None:
-    size, chunk_files, number = stream.path.stat().st_size, ChunkFiles(), 0
-    con.register_filesystem(chunk_files)
+    size, number = stream.path.stat().st_size, 0
+    file = ChunkFile(re.sub("[^a-z]", "", stream.path.name))
+    con.register_filesystem(file)
     try:
         for number, chunk in enumerate(stream.chunks()):  # noqa: B007
-            chunk_files.lent = {"rows.csv": chunk.data}
-            con.execute(into.format(source=_csv(stream.header, columns))).fetchall()
+            file.lent = chunk.data
+            con.execute(into.format(source=_csv(file, stream.header, columns))).fetchall()
             told(chunk.compressed_end, size)
     except duckdb.ConversionException as error:
-        bad = _bad_columns(_csv(stream.header, {}), columns, chunk_files)
+        bad = _bad_columns(_csv(file, stream.header, {}), columns, file)
         raise SourceDataError(f"{stream.path}: {_line(str(error), stream, number)}{bad}") from None
     except duckdb.InvalidInputException as error:  # too little memory and a full disk are not the file's fault
         bad = _NOT_UTF_8 if "Invalid unicode" in str(error) else _OTHER_WIDTH
@@ -152,14 +167,14 @@ def _insert_csv(
     except DAMAGED:
         raise SourceDataError(f"{stream.path}: {_DAMAGED_GZ}") from None
     finally:
-        con.unregister_filesystem("chunk")
+        con.unregister_filesystem(file.protocol)
 
 
-def _csv(header: list[str], columns: dict[str, str]) -> str:
+def _csv(file: ChunkFile, header: list[str], columns: dict[str, str]) -> str:
     """Return the FROM clause that reads the lent chunk; columns nobody reads are text, so none can stop a load."""
     names = ", ".join(f"'{_quoted(name)}': '{columns.get(name, 'VARCHAR')}'" for name in header)
     return (
-        "read_csv('chunk://rows.csv', header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
+        f"read_csv('{file.path}', header = false, auto_detect = false, delim = ',', quote = '\"', escape = '\"', "
         f"columns = {{{names}}})"
     )
 
@@ -178,15 +193,15 @@ def _line(message: str, stream: CsvStream, chunk: int) -> str:
     return f"line {int(found[1]) + stream.lines_before(chunk)}: " if found else ""
 
 
-def _bad_columns(scan: str, columns: dict[str, str], chunk_files: ChunkFiles | None = None) -> str:
+def _bad_columns(scan: str, columns: dict[str, str], file: ChunkFile | None = None) -> str:
     """Name the columns that hold a value of another type; DuckDB's own words quote the value, so we look again."""
     tests = ", ".join(f"bool_or({n} IS NOT NULL AND TRY_CAST({n} AS {k}) IS NULL)" for n, k in columns.items())
     with duckdb.connect() as con:
-        if chunk_files is not None:
-            con.register_filesystem(chunk_files)
+        if file is not None:
+            con.register_filesystem(file)
         try:
             found = con.execute(f"SELECT {tests} FROM {scan}").fetchall()[0]
         except duckdb.Error:
-            return _OTHER_WIDTH if chunk_files else _NO_PARQUET
+            return _OTHER_WIDTH if file else _NO_PARQUET
     bad = [(name, kind) for (name, kind), wrong in zip(columns.items(), found, strict=True) if wrong]
     return ", ".join(f"column {name} holds a value that is no {kind}" for name, kind in bad) + "; restore the file"

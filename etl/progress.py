@@ -78,8 +78,8 @@ def stages(title: str) -> Iterator[Callable[[str, int, int], None]]:
 
         def told(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
-                for earlier in tasks.values():
-                    progress.update(earlier, visible=False)
+                for earlier in progress.tasks:
+                    progress.update(earlier.id, visible=bool(earlier.total and not earlier.finished))
                 tasks[stage] = progress.add_task(f"{title}: {stage}", total=None)
             progress.update(tasks[stage], completed=done, total=total or None)
 

@@ -149,7 +149,7 @@ def encode_prompt(tokenizer: ChatTokenizer, messages: list[Message], max_tokens:
         return ids, 0
     system, user = messages
     lines = user["content"].split("\n")
-    first = next(place for place, line in enumerate(lines, 1) if line.startswith(_DIAGNOSES))
+    first = next((place for place, line in enumerate(lines, 1) if line.startswith(_DIAGNOSES)), len(lines))
     facts, diagnoses = lines[:first], lines[first:]
     fits, low, high = None, 0, len(diagnoses) - 1
     while low <= high:  # most diagnoses that fit: the length grows with every one of them

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import duckdb
 
@@ -86,6 +86,14 @@ class Source(Protocol):
 
     def columns(self, table: str) -> list[str]:
         """Return the names of a table's columns."""
+        ...
+
+    def stamps(self) -> dict[str, Any] | None:
+        """Return what tells in a moment that nothing was changed since a run that was cut off; None: nothing does."""
+        ...
+
+    def size(self, table: str) -> int:
+        """Return about how much there is to read of a table; the biggest is begun first."""
         ...
 
     def digests(self) -> dict[str, str] | None:

@@ -163,7 +163,7 @@ def test_a_cohort_is_never_taken_for_a_corpus(talks: Path, tiny_cohort: Path) ->
 
 def test_a_corpus_is_never_taken_for_a_cohort(talks: Path, tiny_hospital: Path, tmp_path: Path) -> None:
     import_dialogues(talks, tmp_path / "corpus")
-    with pytest.raises(ContractError, match="differs in inputs"):
+    with pytest.raises(ContractError, match=r"differs in .*inputs"):
         build_cohort(tiny_hospital, tmp_path / "corpus")
 
 

@@ -214,6 +214,12 @@ def test_a_question_that_cannot_fit_is_refused_without_quoting_it():
     assert "70" not in str(error.value)
 
 
+def test_a_long_question_that_lists_no_diagnoses_is_refused_too():
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "word " * 40}]
+    with pytest.raises(ConfigError, match="longer than 20 tokens"):
+        encode_prompt(Words(), messages, 20)
+
+
 def test_the_template_is_never_given_today():
     tokenizer = Words()
     encode_prompt(tokenizer, ask(["sepsis"] * 40), 100)
