@@ -21,7 +21,7 @@ demo: $(READY) ## The main job on a synthetic hospital, at most 8 minutes; a sec
 	@echo "  $(RX) serve --model $(DEMO)/runs/rank-32/step-000240 --port 8000"
 
 test: $(READY) ## All tests; offline, on the CPU
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile
 
 check: $(READY) ## Style, types, import contracts
 	$(VENV)/bin/ruff check .
