@@ -5,6 +5,7 @@ Standard library only; nothing here knows files, models or prompts.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -24,6 +25,29 @@ def normalise_icd(code: str) -> str:
     'I509'
     """
     return "".join(code.split()).replace(".", "").upper()
+
+
+RACES = {
+    "ASIAN": "Asian",
+    "BLACK": "Black",
+    "HISPANIC": "Hispanic or Latino",
+    "WHITE": "White",
+    "UNKNOWN": None,
+    "UNABLE": None,
+    "PATIENT": None,
+}
+"""Groups of MIMIC-IV's race labels by their first word; UNABLE TO OBTAIN and PATIENT DECLINED are unknown."""
+OTHER_RACE = "other"
+
+
+def race_group(race: str | None) -> str | None:
+    """Return the group of a race label; None: unknown.
+
+    >>> race_group("WHITE - RUSSIAN"), race_group("PORTUGUESE"), race_group("UNABLE TO OBTAIN")
+    ('White', 'other', None)
+    """
+    word = re.match(r"\w+", race) if race else None
+    return RACES.get(word[0], OTHER_RACE) if word else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from typing import Any
 import duckdb
 import numpy as np
 
+from etl.domain import OTHER_RACE, RACES
+
 Cell = dict[str, Any]
 Table = dict[str, Any]
 
@@ -44,17 +46,10 @@ class Fact:
         return self.sql or self.column
 
 
-# The first word of a label tells its group, or that nobody knows: UNKNOWN, UNABLE TO OBTAIN, PATIENT DECLINED.
-_RACE = """
+_RACE = f"""
     CASE regexp_extract(race, '^\\w+')
-        WHEN 'ASIAN' THEN 'Asian'
-        WHEN 'BLACK' THEN 'Black'
-        WHEN 'HISPANIC' THEN 'Hispanic or Latino'
-        WHEN 'WHITE' THEN 'White'
-        WHEN 'UNKNOWN' THEN NULL
-        WHEN 'UNABLE' THEN NULL
-        WHEN 'PATIENT' THEN NULL
-        ELSE if(race IS NULL, NULL, 'other')
+        {" ".join(f"WHEN '{word}' THEN {'NULL' if group is None else repr(group)}" for word, group in RACES.items())}
+        ELSE if(race IS NULL, NULL, '{OTHER_RACE}')
     END"""
 _ICD = "array_to_string(list_sort(list_distinct(list_transform(diagnoses, lambda d: d.icd_version))), ' and ICD-')"
 

@@ -17,7 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.recommender import Recommender
+from serving.recommendation import Drafter
 from serving.schemas import Draft, DraftRequest, describe_errors, make_draft
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _NO_TELEMETRY: Any = {
 }
 
 
-def create_app(load: Callable[[], Recommender]) -> FastAPI:
+def create_app(load: Callable[[], Drafter]) -> FastAPI:
     """Build the service around a recommender that is loaded after the port is open.
 
     Args:
@@ -81,7 +81,7 @@ async def readyz(request: Request) -> Response:
 
 async def create_draft(request: Request, body: DraftRequest) -> Any:
     """Draft a list for one admission."""
-    recommender: Recommender | None = request.app.state.recommender
+    recommender: Drafter | None = request.app.state.recommender
     if recommender is None:
         return _not_ready()
     admission = body.to_admission(recommender.vocabulary)
@@ -103,7 +103,7 @@ def _not_ready() -> JSONResponse:
     return response
 
 
-def _load(app: FastAPI, load: Callable[[], Recommender]) -> None:
+def _load(app: FastAPI, load: Callable[[], Drafter]) -> None:
     try:
         app.state.recommender = load()
     except Exception as error:

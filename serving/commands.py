@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from serving.recommendation import Drafter
+
 log = logging.getLogger(__name__)
 
-_MODEL = Annotated[Path, typer.Option(help="Checkpoint made by `rxdraft train`: the folder with manifest.json.")]
+_MODEL = Annotated[
+    Path,
+    typer.Option(help="Checkpoint made by `rxdraft train`: the folder with manifest.json. Or baseline:NAME."),
+]
+_DATA = Annotated[Path | None, typer.Option(help="Cohort that a baseline learns from: folder of `rxdraft etl`.")]
 _BASE = Annotated[str | None, typer.Option(help="Where the base lies now, if not where training had it.")]
 
 
@@ -18,6 +26,7 @@ def recommend(
     model: _MODEL,
     json: Annotated[Path, typer.Option(help="One admission, as POST /v1/drafts takes it.", allow_dash=True)],
     base: _BASE = None,
+    data: _DATA = None,
 ) -> None:
     """Draft a list for one admission, without a server."""
     import sys
@@ -37,9 +46,7 @@ def recommend(
         places = "; ".join(f"{wrong['at']}: {wrong['kind']}" for wrong in describe_errors(error.errors()))
         raise ConfigError(f"{json} is no admission: {places}") from None
 
-    from serving.recommender import load_recommenders
-
-    [recommender] = load_recommenders([model], base)
+    recommender = _loader(model, base, data)()
     admission = request.to_admission(recommender.vocabulary)
     [recommendation] = recommender.recommend([admission])
     print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender).model_dump_json(indent=2))
@@ -52,11 +59,10 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     base: _BASE = None,
+    data: _DATA = None,
 ) -> None:
     """Answer draft requests over HTTP."""
-    from training.manifest import read_manifest
-
-    read_manifest(model)  # a wrong folder is said before a port is opened
+    load_model = _loader(model, base, data)  # a wrong folder is said before a port is opened
 
     import signal
     import sys
@@ -64,13 +70,12 @@ def serve(
     import uvicorn
 
     from serving.app import create_app
-    from serving.recommender import Recommender, load_recommenders
 
     failed: list[Exception] = []
 
-    def load() -> Recommender:
+    def load() -> Drafter:
         try:
-            return load_recommenders([model], base)[0]
+            return load_model()
         except Exception as error:
             failed.append(error)
             server.should_exit = True
@@ -86,3 +91,44 @@ def serve(
     server.run()
     if failed:
         raise failed[0]
+
+
+def _loader(model: Path, base: str | None, data: Path | None) -> Callable[[], Drafter]:
+    """Return what loads a checkpoint or fits a baseline, once it is clear that it is there.
+
+    Raises:
+        ConfigError: the options do not belong together, or there is no such baseline.
+        ContractError: there is no such checkpoint or cohort.
+    """
+    from etl.errors import ConfigError
+    from serving.baselines.service import baseline_name
+
+    name = baseline_name(model)
+    if name is not None and data is not None and base is None:
+        return _baseline(name, data)
+    if name is not None:
+        raise ConfigError(f"{model} learns from a cohort and has no base; give --data, and no --base")
+    if data is not None:
+        raise ConfigError(f"{model} is no baseline, and --data is what a baseline learns from; leave it out")
+    return _checkpoint(model, base)
+
+
+def _baseline(name: str, cohort: Path) -> Callable[[], Drafter]:
+    from etl.cohort import read_cohort
+    from serving.baselines.service import load_baseline
+
+    read_cohort(cohort)
+    return lambda: load_baseline(name, cohort)
+
+
+def _checkpoint(model: Path, base: str | None) -> Callable[[], Drafter]:
+    from training.manifest import read_manifest
+
+    read_manifest(model)
+
+    def load() -> Drafter:
+        from serving.recommender import load_recommenders
+
+        return load_recommenders([model], base)[0]
+
+    return load

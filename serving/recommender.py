@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from etl import prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from etl.prompts import Answer
 from serving.engine import Engine
+from serving.recommendation import Recommendation
+from serving.schemas import ModelIdentity
 from serving.vocabulary import Vocabulary, read_vocabulary
 from training.manifest import Manifest, read_manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """A draft as the model gave it.
-
-    Attributes:
-        answer: the list as read, or why it is none.
-        text: the model's own words; may hold anything, so it is stored by the evaluation and never logged.
-        dropped_diagnoses: last-ranked diagnoses that did not fit into the prompt.
-    """
-
-    answer: Answer
-    text: str
-    dropped_diagnoses: int
 
 
 class Recommender:
@@ -47,9 +32,22 @@ class Recommender:
         self.manifest = manifest
         self.checkpoint = checkpoint
         self.vocabulary: Vocabulary = read_vocabulary(checkpoint, manifest)
-        self._engine = engine
-        self._adapter = manifest.weights_sha256[:16]
-        engine.add_adapter(self._adapter, checkpoint, manifest)
+        self.engine = engine
+        self.adapter = manifest.weights_sha256[:16]
+        engine.add_adapter(self.adapter, checkpoint, manifest)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What each draft names as its model."""
+        manifest = self.manifest
+        return ModelIdentity(
+            base=manifest.base,
+            adapter_sha256=manifest.weights_sha256,
+            rank=manifest.rank,
+            step=manifest.step,
+            prompt_version=manifest.prompt_version,
+            formulary_sha256=manifest.formulary_sha256,
+        )
 
     def recommend(self, admissions: Sequence[Admission]) -> list[Recommendation]:
         """Draft a list for each admission.
@@ -61,10 +59,10 @@ class Recommender:
             raise ConfigError("an admission without a diagnosis; wanted at least one")
         room = self.manifest.max_length - self.manifest.max_answer_tokens
         encoded = [
-            prompts.encode_prompt(self._engine.tokenizer, prompts.render_prompt(admission), room)
+            prompts.encode_prompt(self.engine.tokenizer, prompts.render_prompt(admission), room)
             for admission in admissions
         ]
-        answers = self._engine.generate([ids for ids, _ in encoded], self._adapter, self.manifest.max_answer_tokens)
+        answers = self.engine.generate([ids for ids, _ in encoded], self.adapter, self.manifest.max_answer_tokens)
         return [
             Recommendation(prompts.parse_answer(answer.text, truncated=answer.truncated), answer.text, dropped)
             for answer, (_, dropped) in zip(answers, encoded, strict=True)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import PydanticCustomError
 
 from etl.domain import Admission, Diagnosis
-from serving.recommender import Recommendation, Recommender
+from serving.recommendation import Drafter, Recommendation
 from serving.vocabulary import Vocabulary
 
 DRUG_TEXT = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -103,6 +103,8 @@ class DraftedDrug(BaseModel):
 
     rank: int
     drug: str
+    probability: float | None = Field(None, exclude_if=lambda value: value is None)
+    """Of being ordered in the stay, in [0, 1]; only from what knows it, as most baselines do."""
 
 
 class AnswerState(BaseModel):
@@ -123,14 +125,23 @@ class ModelIdentity(BaseModel):
     formulary_sha256: str
 
 
+class BaselineIdentity(BaseModel):
+    """The baseline that drafted the list, and the cohort it learnt from."""
+
+    name: str
+    cohort_sha256: str
+    formulary_sha256: str
+
+
 class Warning(BaseModel):  # noqa: A001
     """Something the reader of the list must know.
 
-    Codes: unknown_icd_code (the dictionary has no title, the model saw the bare code), diagnosis_left_out
-    (the prompt was too long), not_in_formulary (no training admission had this drug), not_well_formed.
+    Codes: unknown_icd_code (the dictionary has no title; a model saw the bare code), diagnosis_left_out
+    (the prompt was too long), diagnosis_not_used (it has no code, or one of a kind that no training admission had),
+    not_in_formulary (no training admission had this drug), not_well_formed.
     """
 
-    code: Literal["unknown_icd_code", "diagnosis_left_out", "not_in_formulary", "not_well_formed"]
+    code: Literal["unknown_icd_code", "diagnosis_left_out", "diagnosis_not_used", "not_in_formulary", "not_well_formed"]
     position: int | None = None
     """Which diagnosis (from 1, as sent) or drug (its rank) is meant."""
     detail: str
@@ -143,25 +154,22 @@ class Draft(BaseModel):
     status: Literal["draft"] = "draft"
     drugs: list[DraftedDrug]
     answer: AnswerState
-    model: ModelIdentity
+    model: ModelIdentity | BaselineIdentity
     warnings: list[Warning]
 
 
-def make_draft(draft_id: str, admission: Admission, recommendation: Recommendation, recommender: Recommender) -> Draft:
+def make_draft(draft_id: str, admission: Admission, recommendation: Recommendation, recommender: Drafter) -> Draft:
     """Put a recommendation into the API's words."""
-    manifest, answer = recommender.manifest, recommendation.answer
+    answer = recommendation.answer
+    probabilities = recommendation.probabilities or (None,) * len(answer.drugs)
     return Draft(
         draft_id=draft_id,
-        drugs=[DraftedDrug(rank=rank, drug=drug) for rank, drug in enumerate(answer.drugs, 1)],
+        drugs=[
+            DraftedDrug(rank=rank, drug=drug, probability=probability)
+            for rank, (drug, probability) in enumerate(zip(answer.drugs, probabilities, strict=True), 1)
+        ],
         answer=AnswerState(well_formed=answer.outcome.well_formed, outcome=answer.outcome.value),
-        model=ModelIdentity(
-            base=manifest.base,
-            adapter_sha256=manifest.weights_sha256,
-            rank=manifest.rank,
-            step=manifest.step,
-            prompt_version=manifest.prompt_version,
-            formulary_sha256=manifest.formulary_sha256,
-        ),
+        model=recommender.identity,
         warnings=_warnings(admission, recommendation, recommender.vocabulary),
     )
 
@@ -170,13 +178,18 @@ def _warnings(admission: Admission, recommendation: Recommendation, vocabulary: 
     known, diagnoses = set(vocabulary.formulary), len(admission.diagnoses)
     dropped = max(0, recommendation.dropped_diagnoses - len(admission.earlier_diagnoses or ()))
     found = [
-        Warning(code="unknown_icd_code", position=place, detail="the model saw the code without a title")
+        Warning(code="unknown_icd_code", position=place, detail="the dictionary of codes has no title for it")
         for place, diagnosis in enumerate(admission.diagnoses, 1)
         if diagnosis.title is None
     ]
     found += [
         Warning(code="diagnosis_left_out", position=place, detail="the prompt was too long")
         for place in range(diagnoses - dropped + 1, diagnoses + 1)
+    ]
+    found += [
+        Warning(code="diagnosis_not_used", position=place, detail="no training admission had a code of its kind")
+        for place in recommendation.unused_diagnoses
+        if place <= diagnoses
     ]
     found += [
         Warning(code="not_in_formulary", position=rank, detail="no training admission had this drug")

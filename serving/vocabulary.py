@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -55,12 +56,22 @@ def read_vocabulary(checkpoint: Path, manifest: Manifest) -> Vocabulary:
     ]
     if wrong:
         raise ContractError(f"{', '.join(wrong)}: missing or not what the manifest names; copy the whole checkpoint")
-    drug_map = checkpoint / "vocabulary" / "drug_map.csv"
-    titles = pl.read_parquet(paths["icd_titles"]).drop_nulls()
+    return vocabulary_of(checkpoint / "vocabulary", manifest.cohort_settings)
+
+
+def vocabulary_of(folder: Path, settings: Mapping[str, Any]) -> Vocabulary:
+    """Read the vocabulary that lies in a folder: a cohort, or what a checkpoint took from one.
+
+    Args:
+        folder: holds formulary.parquet, icd_titles.parquet and, where there is one, drug_map.csv.
+        settings: the cohort's.
+    """
+    drug_map = folder / "drug_map.csv"
+    titles = pl.read_parquet(folder / "icd_titles.parquet").drop_nulls()
     return Vocabulary(
-        formulary=tuple(pl.read_parquet(paths["formulary"])["drug"]),
+        formulary=tuple(pl.read_parquet(folder / "formulary.parquet")["drug"]),
         drugs=read_drug_vocabulary(drug_map if drug_map.is_file() else None),
-        level=Level(manifest.cohort_settings.get("level", Level.DRUG)),
-        dropped=frozenset(manifest.cohort_settings.get("drop", ())),
+        level=Level(settings.get("level", Level.DRUG)),
+        dropped=frozenset(settings.get("drop", ())),
         titles={(code, icd_version): title for code, icd_version, title in titles.iter_rows()},
     )

@@ -175,7 +175,7 @@ def test_a_bmi_that_follows_from_height_and_weight_may_be_left_out(client, body)
 def test_an_answer_that_is_no_list_shows_no_drug_and_says_so(client, body, recommender, monkeypatch):
     from serving.engine import Generated
 
-    monkeypatch.setattr(recommender._engine, "generate", lambda *_: [Generated("heparin\naspi", truncated=True)])
+    monkeypatch.setattr(recommender.engine, "generate", lambda *_: [Generated("heparin\naspi", truncated=True)])
     draft = drafted(client, body)
     assert draft["drugs"] == []
     assert draft["answer"] == {"well_formed": False, "outcome": "truncated"}
@@ -188,7 +188,7 @@ def test_a_drug_outside_the_formulary_is_shown_and_warned_of(client, body, recom
 
     known = recommender.vocabulary.formulary[0]
     monkeypatch.setattr(
-        recommender._engine, "generate", lambda *_: [Generated(f"{known}\nunobtainium", truncated=False)]
+        recommender.engine, "generate", lambda *_: [Generated(f"{known}\nunobtainium", truncated=False)]
     )
     draft = drafted(client, body)
     assert draft["drugs"] == [{"rank": 1, "drug": known}, {"rank": 2, "drug": "unobtainium"}]
@@ -198,7 +198,7 @@ def test_a_drug_outside_the_formulary_is_shown_and_warned_of(client, body, recom
 def test_an_empty_list_is_a_draft_and_no_failure(client, body, recommender, monkeypatch):
     from serving.engine import Generated
 
-    monkeypatch.setattr(recommender._engine, "generate", lambda *_: [Generated("none", truncated=False)])
+    monkeypatch.setattr(recommender.engine, "generate", lambda *_: [Generated("none", truncated=False)])
     draft = drafted(client, body)
     assert (draft["drugs"], draft["answer"]["well_formed"], draft["status"]) == ([], True, "draft")
 

@@ -56,9 +56,9 @@ def test_the_order_of_a_batch_changes_no_answer(recommender, admissions):
 
 
 def test_batches_of_any_size_give_the_same_answers(recommender, admissions):
-    engine, room = recommender._engine, recommender.manifest.max_answer_tokens
+    engine, room = recommender.engine, recommender.manifest.max_answer_tokens
     ids = [prompts.encode(engine.tokenizer, prompts.render_prompt(admission)) for admission in admissions]
-    whole, by_three = (engine.generate(ids, recommender._adapter, room, batch_size=size) for size in (64, 3))
+    whole, by_three = (engine.generate(ids, recommender.adapter, room, batch_size=size) for size in (64, 3))
     assert whole == by_three
 
 
@@ -103,13 +103,13 @@ class Overheard:
 @pytest.fixture
 def overheard(recommender, monkeypatch) -> Overheard:
     listener = Overheard()
-    monkeypatch.setattr(recommender._engine, "generate", listener)
+    monkeypatch.setattr(recommender.engine, "generate", listener)
     return listener
 
 
 def test_serving_asks_for_token_what_training_asked(recommender, tiny_cohort, overheard):
     trained = encode_split(
-        read_prompts(tiny_cohort, "train"), recommender._engine.tokenizer, recommender.manifest.max_length
+        read_prompts(tiny_cohort, "train"), recommender.engine.tokenizer, recommender.manifest.max_length
     ).rows
     samples = read_samples(tiny_cohort, "train").iter_rows(named=True)
     recommender.recommend([to_admission(sample) for sample in samples])
@@ -118,7 +118,7 @@ def test_serving_asks_for_token_what_training_asked(recommender, tiny_cohort, ov
 
 def test_a_request_with_a_training_admissions_facts_asks_what_training_asked(recommender, tiny_cohort, overheard):
     trained = encode_split(
-        read_prompts(tiny_cohort, "train"), recommender._engine.tokenizer, recommender.manifest.max_length
+        read_prompts(tiny_cohort, "train"), recommender.engine.tokenizer, recommender.manifest.max_length
     ).rows
     for sample in read_samples(tiny_cohort, "train").iter_rows(named=True):
         codes = [{"icd_code": d["icd_code"], "icd_version": d["icd_version"]} for d in sample["diagnoses"]]
@@ -249,9 +249,9 @@ def test_nothing_of_an_admission_is_in_a_refusal(recommender):
 
 
 def test_the_engine_reports_a_cut_answer_as_truncated(recommender, admissions):
-    engine: Engine = recommender._engine
+    engine: Engine = recommender.engine
     ids = [prompts.encode(engine.tokenizer, prompts.render_prompt(admission)) for admission in admissions[:3]]
-    assert all(answer.truncated for answer in engine.generate(ids, recommender._adapter, 2))
+    assert all(answer.truncated for answer in engine.generate(ids, recommender.adapter, 2))
 
 
 def test_a_recommender_is_one_checkpoint(recommender: Recommender, checkpoint: Path):

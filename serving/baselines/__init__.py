@@ -1,0 +1,11 @@
+"""Baselines as recommenders: simple rules fitted on the training admissions, asked and served like a model.
+
+icd.py          ICD codes of either version as ICD-10 categories and chapters
+design.py       admissions as sparse matrices
+baseline.py     what every baseline is: scores, a cut, a list
+copies.py       another patient's list, the previous admission's
+frequencies.py  how often: over everybody, by kind of disease, among the nearest admissions
+logistic.py     logistic regression, one per drug
+fit.py          all of them by name
+service.py      one of them with a cohort's vocabulary, as the service asks it
+"""

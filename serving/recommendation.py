@@ -1,0 +1,52 @@
+"""What every recommender gives, be it a model or a baseline. Light: importing it loads no model's library."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from etl.domain import Admission
+from etl.prompts import Answer
+from serving.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from serving.schemas import BaselineIdentity, ModelIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A draft as the recommender gave it.
+
+    Attributes:
+        answer: the list as read, or why it is none.
+        text: the model's own words; may hold anything, so it is stored by the evaluation and never logged.
+        dropped_diagnoses: last-ranked diagnoses that did not fit into the prompt.
+        probabilities: of each of the answer's drugs being ordered, in [0, 1]; None where nobody knows them.
+        unused_diagnoses: places, from 1, of diagnoses that a recommender that goes by them could not use.
+    """
+
+    answer: Answer
+    text: str
+    dropped_diagnoses: int = 0
+    probabilities: tuple[float, ...] | None = None
+    unused_diagnoses: tuple[int, ...] = ()
+
+
+class Drafter(Protocol):
+    """What can be served."""
+
+    vocabulary: Vocabulary
+
+    @property
+    def identity(self) -> ModelIdentity | BaselineIdentity:
+        """What drafts, as each draft names it."""
+        ...
+
+    def recommend(self, admissions: Sequence[Admission]) -> list[Recommendation]:
+        """Draft a list for each admission.
+
+        Raises:
+            ConfigError: an admission has no diagnosis to go by.
+        """
+        ...
