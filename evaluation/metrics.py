@@ -1,145 +1,164 @@
-"""What a score means: per admission from counts, then averaged over admissions.
+"""What a score means: every metric of the table is a sum over a sum of a row's per-visit counts.
 
-T is the set of drugs ordered in the stay, P the set drafted, tp = |P ∩ T|. Every score is a function of one
-`Visit`; no text is needed to compute any of them again.
+T is the set of drugs ordered in the stay, P the set drafted, tp = |P ∩ T|; an answer that is no list drafts nothing
+and counts 0 wherever all visits are asked for. `evaluation/visits.py` tells what the columns are,
+`evaluation/conventions.py` how others average the same counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import fmean
 
-from etl.prompts import Outcome
+import numpy as np
+import polars as pl
 
+from evaluation.statistics.ratios import Floats, Ratio, divide, mean, ratio
 
-class Empty(StrEnum):
-    """What an admission counts where nothing was drafted, or nothing was to be drafted."""
-
-    DROP = "paper"
-    """It is left out of the mean."""
-    ZERO = "zero"
-    """It counts 0."""
-    ONE_IF_BOTH = "one_if_both_empty"
-    """It counts 1 if both are empty and the answer was a list, else 0."""
+RARITIES = 6
+"""Drugs by how often training has them: never, then fifths of the formulary from the rarest to the commonest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
-    """One admission's answer, counted.
+class Unit(StrEnum):
+    """How a value is written."""
 
-    Attributes:
-        outcome: of the answer; a baseline's list is `ok`.
-        predicted, truth, true_positives: |P|, |T|, |P ∩ T|; |P| is 0 where the answer was no list.
-        off_formulary: drafted drugs that no training admission had.
-    """
-
-    outcome: Outcome
-    predicted: int
-    truth: int
-    true_positives: int
-    off_formulary: int = 0
+    SHARE = "share"
+    SCORE = "score"
+    DRUGS = "drugs"
 
 
-def count(
-    predicted: Iterable[str],
-    truth: Iterable[str],
-    outcome: Outcome = Outcome.OK,
-    formulary: Iterable[str] | None = None,
-) -> Visit:
-    """Count one admission's lists, as sets."""
-    p, t = set(predicted), set(truth)
-    unknown = 0 if formulary is None else len(p.difference(formulary))
-    return Visit(outcome, len(p), len(t), len(p & t), unknown)
+class Over(StrEnum):
+    """The estimand: whose mean it is."""
 
-
-def precision(visit: Visit) -> float | None:
-    """tp / p: the share of the drafted drugs that were ordered, the reference's "accuracy"; None if p = 0."""
-    return visit.true_positives / visit.predicted if visit.predicted else None
-
-
-def recall(visit: Visit) -> float | None:
-    """tp / t; None if t = 0."""
-    return visit.true_positives / visit.truth if visit.truth else None
-
-
-def f1(visit: Visit) -> float | None:
-    """2 tp / (p + t); None if both are 0."""
-    total = visit.predicted + visit.truth
-    return 2 * visit.true_positives / total if total else None
-
-
-def jaccard(visit: Visit) -> float | None:
-    """tp / |P ∪ T|; None if both are empty."""
-    union = visit.predicted + visit.truth - visit.true_positives
-    return visit.true_positives / union if union else None
-
-
-def mean(scores: Sequence[float | None], visits: Sequence[Visit], empty: Empty) -> float | None:
-    """Average over visits; an undefined score is handled as `empty` says. None where nothing is left.
-
-    Args:
-        scores: one per visit.
-        visits: to tell which undefined scores have both lists empty.
-        empty: the policy; every table prints which it used.
-    """
-    if empty is Empty.DROP:
-        defined = [score for score in scores if score is not None]
-        return fmean(defined) if defined else None
-    both = 1.0 if empty is Empty.ONE_IF_BOTH else 0.0
-    filled = [
-        (both if visit.outcome.well_formed and visit.predicted == visit.truth == 0 else 0.0) if score is None else score
-        for score, visit in zip(scores, visits, strict=True)
-    ]
-    return fmean(filled) if filled else None
+    ALL = "all visits, no list counts 0"
+    FORMED = "visits with a list"
+    ITEMS = "drafted drugs, pooled"
+    SOME = "visits where it is defined"
 
 
 @dataclass(frozen=True, slots=True)
-class Scores:
-    """A row of the table; None is "undefined", never 0.
+class Metric:
+    """One column of the table.
 
     Attributes:
-        admissions: scored.
-        output_rate: share of answers that are a list, an empty list included; None for baselines.
-        accuracy: the reference's: mean precision over well-formed answers that name a drug.
-        accuracy_all: the same over all admissions, where an answer that is no list counts 0.
-        recall, f1, jaccard: means over all admissions; no list counts 0.
-        drugs: mean length of the well-formed lists.
-        off_formulary: share of drafted drugs that no training admission had.
-        outcomes: how many answers ended as what.
+        name: in files.
+        title: in print.
+        of: the counts of one row's visits, summed over a sum.
+        higher: better if True, worse if False; None: neither.
     """
 
-    admissions: int
-    output_rate: float | None
-    accuracy: float | None
-    accuracy_all: float | None
-    recall: float | None
-    f1: float | None
-    jaccard: float | None
-    drugs: float | None
-    off_formulary: float | None
-    outcomes: dict[str, int]
+    name: str
+    title: str
+    unit: Unit
+    over: Over
+    of: Callable[[pl.DataFrame], Ratio]
+    higher: bool | None = None
 
 
-def score(visits: Sequence[Visit], *, baseline: bool = False) -> Scores:
-    """Score one row: a checkpoint's visits, or a baseline's."""
-    formed = [visit for visit in visits if visit.outcome.well_formed]
-    items = sum(visit.predicted for visit in visits)
+def scores(visits: pl.DataFrame, rung: str = "drug") -> dict[str, Floats]:
+    """Return precision, recall, F1 and Jaccard of each visit, (visits,); nothing drafted rightly is 1, no list 0."""
+    p, t, tp = (visits[f"{name}_{rung}"].to_numpy().astype(float) for name in ("p", "t", "tp"))
+    rightly_none = visits["well_formed"].to_numpy() & (p + t == 0)
+    found = {
+        "accuracy_all": divide(tp, p),
+        "recall": divide(tp, t),
+        "f1": divide(2 * tp, p + t),
+        "jaccard": divide(tp, p + t - tp),
+    }
+    return {name: np.where(rightly_none, 1.0, np.nan_to_num(score)) for name, score in found.items()}
 
-    def over_all(metric: Sequence[float | None]) -> float | None:
-        return mean(metric, visits, Empty.ONE_IF_BOTH)
 
-    outcomes = {outcome.value: sum(visit.outcome is outcome for visit in visits) for outcome in Outcome}
-    return Scores(
-        admissions=len(visits),
-        output_rate=None if baseline or not visits else len(formed) / len(visits),
-        accuracy=mean([precision(visit) for visit in formed], formed, Empty.DROP),
-        accuracy_all=over_all([precision(visit) for visit in visits]),
-        recall=over_all([recall(visit) for visit in visits]),
-        f1=over_all([f1(visit) for visit in visits]),
-        jaccard=over_all([jaccard(visit) for visit in visits]),
-        drugs=fmean([visit.predicted for visit in formed]) if formed else None,
-        off_formulary=sum(visit.off_formulary for visit in visits) / items if items else None,
-        outcomes={name: number for name, number in outcomes.items() if number},
-    )
+def _score(name: str, rung: str = "drug") -> Callable[[pl.DataFrame], Ratio]:
+    return lambda visits: mean(scores(visits, rung)[name])
+
+
+def _accuracy(visits: pl.DataFrame) -> Ratio:
+    """The reference's: mean precision of the lists that name a drug; |P| is 0 where there is no list."""
+    return mean(divide(visits["tp_drug"], visits["p_drug"]))
+
+
+def _formed(column: Callable[[pl.DataFrame], pl.Series]) -> Callable[[pl.DataFrame], Ratio]:
+    """Average over the visits with a list."""
+    return lambda visits: mean(np.where(visits["well_formed"], column(visits).cast(pl.Float64), np.nan))
+
+
+def _share(part: str, whole: str) -> Callable[[pl.DataFrame], Ratio]:
+    return lambda visits: ratio(visits[part], visits[whole])
+
+
+def _each(part: str, whole: str) -> Callable[[pl.DataFrame], Ratio]:
+    return lambda visits: mean(divide(visits[part], visits[whole]))
+
+
+def _rare(bucket: int) -> Callable[[pl.DataFrame], Ratio]:
+    return lambda visits: ratio(visits["rare_tp"].list.get(bucket), visits["rare_t"].list.get(bucket))
+
+
+def _brier(visits: pl.DataFrame) -> Ratio:
+    return ratio(visits["brier_sum"].fill_null(0), visits["brier_n"].fill_null(0))
+
+
+def _changed(visits: pl.DataFrame) -> Ratio:
+    """Tell other drugs than the selected checkpoint's, or a list on one side only."""
+    same = (visits["shared"] == visits["p_drug"]) & (visits["shared"] == visits["beside"])
+    return mean(~(same & (visits["well_formed"] == visits["beside_formed"])))
+
+
+def _overlap(visits: pl.DataFrame) -> Ratio:
+    """Average the Jaccard with the selected checkpoint's list: 0 if one is no list, undefined if neither is."""
+    both = divide(visits["shared"], visits["p_drug"] + visits["beside"] - visits["shared"], undefined=1.0)
+    lists = visits["well_formed"].cast(pl.Int8) + visits["beside_formed"].cast(pl.Int8)
+    return mean(np.select([lists == 2, lists == 1], [both, 0.0], np.nan))
+
+
+def _exact(visits: pl.DataFrame) -> Ratio:
+    same = (visits["tp_drug"] == visits["p_drug"]) & (visits["tp_drug"] == visits["t_drug"])
+    return mean(same & visits["well_formed"])
+
+
+METRICS = (
+    Metric("output_rate", "output rate", Unit.SHARE, Over.ALL, lambda visits: mean(visits["well_formed"]), True),
+    Metric("accuracy", "accuracy", Unit.SHARE, Over.FORMED, _accuracy, True),
+    Metric("accuracy_all", "accuracy, all", Unit.SHARE, Over.ALL, _score("accuracy_all"), True),
+    Metric("recall", "recall", Unit.SHARE, Over.ALL, _score("recall"), True),
+    Metric("f1", "F1", Unit.SCORE, Over.ALL, _score("f1"), True),
+    Metric("jaccard", "Jaccard", Unit.SCORE, Over.ALL, _score("jaccard"), True),
+    Metric("prauc", "PRAUC", Unit.SCORE, Over.SOME, lambda visits: mean(visits["average_precision"]), True),
+    Metric("exact", "exact list", Unit.SHARE, Over.ALL, _exact, True),
+    Metric("drugs", "drugs", Unit.DRUGS, Over.FORMED, _formed(lambda visits: visits["p_drug"])),
+    Metric("length_bias", "drugs too many", Unit.DRUGS, Over.FORMED, _formed(lambda v: v["p_drug"] - v["t_drug"])),
+    Metric(
+        "length_error",
+        "length error",
+        Unit.DRUGS,
+        Over.FORMED,
+        _formed(lambda v: (v["p_drug"] - v["t_drug"]).abs()),
+        False,
+    ),
+    Metric("repeats", "repeated", Unit.SHARE, Over.ITEMS, _share("repeats", "items"), False),
+    Metric("unknown", "invented", Unit.SHARE, Over.ITEMS, _share("unknown", "items"), False),
+    Metric("off_formulary", "off formulary", Unit.SHARE, Over.ITEMS, _share("off_formulary", "items"), False),
+    Metric(
+        "same_class",
+        "same ATC-4, pairs a visit",
+        Unit.DRUGS,
+        Over.FORMED,
+        _formed(lambda visits: visits["same_class_pairs"]),
+        False,
+    ),
+    Metric("changed", "other list than selected", Unit.SHARE, Over.ALL, _changed),
+    Metric("overlap", "Jaccard with selected", Unit.SCORE, Over.SOME, _overlap),
+    Metric("continued", "continued", Unit.SHARE, Over.SOME, _each("continued_tp", "continued_t"), True),
+    Metric("started", "new starts", Unit.SHARE, Over.SOME, _each("started_tp", "started_t"), True),
+    Metric("stopped", "stopped", Unit.SHARE, Over.SOME, _each("stopped_right", "stopped"), True),
+    Metric("recall_never", "recall, never in training", Unit.SHARE, Over.SOME, _rare(0), True),
+    *(
+        Metric(f"recall_fifth_{fifth}", f"recall, fifth {fifth}", Unit.SHARE, Over.SOME, _rare(fifth), True)
+        for fifth in range(1, RARITIES)
+    ),
+    Metric("brier", "Brier", Unit.SCORE, Over.SOME, _brier, False),
+)
+"""Every metric at the rung of drug names; `evaluation/ladder.py` climbs from there."""
+
+BY_NAME = {metric.name: metric for metric in METRICS}

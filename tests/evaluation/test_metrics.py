@@ -1,22 +1,28 @@
-"""Scores: against sets counted naively, row by row of the reference's edge table, and by hand."""
+"""Metrics: against sets counted naively, row by row of the reference's edge table, and by hand."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isclose
 from statistics import fmean
-from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from etl.prompts import Outcome
-from evaluation.metrics import Empty, Visit, count, f1, jaccard, mean, precision, recall, score
+from evaluation.drafts import Drafted, Kind, Row
+from evaluation.metrics import BY_NAME, METRICS, Over, Unit, scores
+from tests.evaluation.by_hand import FORMULARY, STRANGERS, drafts_of, samples_of, truth_of
 
-drug_lists = st.lists(st.sampled_from("abcdefgh"), max_size=8)
-METRICS = (precision, recall, f1, jaccard)
+Visit = tuple[Sequence[str], Sequence[str], Outcome]
+"""Drafted, ordered, outcome."""
+
+drug_lists = st.lists(st.sampled_from([*FORMULARY[:6], *STRANGERS]), max_size=8, unique=True)
 FORMED = [outcome for outcome in Outcome if outcome.well_formed]
 FAILED = [outcome for outcome in Outcome if not outcome.well_formed]
+OVER_ALL = ("output_rate", "accuracy_all", "recall", "f1", "jaccard", "exact")
 
 
 @st.composite
@@ -26,8 +32,29 @@ def visits(draw: st.DrawFn, *, empty_lists: bool = True) -> Visit:
     if outcome is Outcome.OK_EMPTY_LIST and not empty_lists:
         outcome = Outcome.OK
     named = outcome.well_formed and outcome is not Outcome.OK_EMPTY_LIST
-    drafted = draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=8)) if named else []
-    return count(drafted, draw(drug_lists), outcome)
+    drafted = draw(st.lists(st.sampled_from(FORMULARY[:6]), min_size=1, max_size=8, unique=True)) if named else []
+    return drafted, draw(drug_lists), outcome
+
+
+def table(several: Sequence[Visit], repeats: Sequence[int] | None = None) -> pl.DataFrame:
+    drafted, ordered, outcomes = zip(*several, strict=True)
+    samples = samples_of(ordered, range(len(several)))
+    drafts = drafts_of(samples, drafted, outcomes, repeats or [0] * len(several))
+    return truth_of(samples).count(Drafted(Row("rank-2-step-4", Kind.CHECKPOINT, 2, 4), drafts))
+
+
+def one(drafted: Sequence[str], ordered: Sequence[str]) -> dict[str, float]:
+    """The scores of one well-formed answer."""
+    outcome = Outcome.OK if drafted else Outcome.OK_EMPTY_LIST
+    return {name: float(score[0]) for name, score in scores(table([(drafted, ordered, outcome)])).items()}
+
+
+def figures(counted: pl.DataFrame) -> dict[str, float | None]:
+    return {metric.name: metric.of(counted).value for metric in METRICS}
+
+
+def value(name: str, counted: pl.DataFrame) -> float | None:
+    return BY_NAME[name].of(counted).value
 
 
 # --- one admission --------------------------------------------------------------------------------------
@@ -36,107 +63,92 @@ def visits(draw: st.DrawFn, *, empty_lists: bool = True) -> Visit:
 @given(drug_lists, drug_lists)
 def test_scores_are_what_counting_sets_gives(drafted, ordered):
     p, t = set(drafted), set(ordered)
-    hits = sum(1 for drug in p if drug in t)
-    visit = count(drafted, ordered)
-    assert precision(visit) == (hits / len(p) if p else None)
-    assert recall(visit) == (hits / len(t) if t else None)
-    assert jaccard(visit) == (hits / len(p | t) if p | t else None)
-    assert f1(visit) == (2 * hits / (len(p) + len(t)) if p or t else None)
+    hits, found = sum(1 for drug in p if drug in t), one(drafted, ordered)
+    if not p and not t:
+        assert set(found.values()) == {1.0}
+        return
+    assert found["accuracy_all"] == (hits / len(p) if p else 0)
+    assert found["recall"] == (hits / len(t) if t else 0)
+    assert found["jaccard"] == hits / len(p | t)
+    assert found["f1"] == 2 * hits / (len(p) + len(t))
 
 
 @given(drug_lists, drug_lists)
-def test_every_score_lies_between_0_and_1(drafted, ordered):
-    visit = count(drafted, ordered)
-    assert all(value is None or 0 <= value <= 1 for value in (metric(visit) for metric in METRICS))
-
-
-@given(drug_lists, drug_lists)
-def test_f1_lies_between_precision_and_recall(drafted, ordered):
-    visit = count(drafted, ordered)
-    p, r, both = precision(visit), recall(visit), f1(visit)
-    assume(p is not None and r is not None)
-    assert min(p, r) - 1e-12 <= both <= max(p, r) + 1e-12
+def test_every_score_lies_between_0_and_1_and_f1_between_precision_and_recall(drafted, ordered):
+    found = one(drafted, ordered)
+    assert all(0 <= score <= 1 for score in found.values())
+    both = sorted([found["accuracy_all"], found["recall"]])
+    assert both[0] - 1e-12 <= found["f1"] <= both[1] + 1e-12
 
 
 @given(drug_lists, drug_lists)
 def test_jaccard_follows_from_f1(drafted, ordered):
-    visit = count(drafted, ordered)
-    assume(f1(visit) is not None)
-    assert isclose(jaccard(visit), f1(visit) / (2 - f1(visit)), abs_tol=1e-12)
+    found = one(drafted, ordered)
+    assert isclose(found["jaccard"], found["f1"] / (2 - found["f1"]), abs_tol=1e-12)
 
 
 @given(drug_lists, drug_lists)
 def test_swapping_draft_and_truth_swaps_precision_and_recall_and_leaves_the_rest(drafted, ordered):
-    one, other = count(drafted, ordered), count(ordered, drafted)
-    assert (precision(one), recall(one)) == (recall(other), precision(other))
-    assert (f1(one), jaccard(one)) == (f1(other), jaccard(other))
+    straight, swapped = one(drafted, ordered), one(ordered, drafted)
+    assert (straight["accuracy_all"], straight["recall"]) == (swapped["recall"], swapped["accuracy_all"])
+    assert (straight["f1"], straight["jaccard"]) == (swapped["f1"], swapped["jaccard"])
 
 
 @given(drug_lists, drug_lists, st.randoms())
-def test_neither_order_nor_repeats_change_a_score(drafted, ordered, draw):
-    shuffled = drafted * 2
-    draw.shuffle(shuffled)
-    assert count(shuffled, ordered) == count(drafted, ordered)
+def test_the_order_of_a_list_changes_no_score(drafted, ordered, random):
+    assert one(random.sample(drafted, len(drafted)), ordered) == one(drafted, ordered)
 
 
 @given(drug_lists)
 def test_the_truth_itself_scores_1(ordered):
-    assume(ordered)
-    assert all(metric(count(ordered, ordered)) == 1 for metric in METRICS)
-
-
-@given(drug_lists, drug_lists)
-def test_off_formulary_counts_the_drafted_drugs_nobody_knows(drafted, known):
-    assert count(drafted, [], formulary=known).off_formulary == len([d for d in set(drafted) if d not in known])
+    assert set(one(ordered, ordered).values()) == {1.0}
+    assert value("exact", table([(ordered, ordered, Outcome.OK)])) == 1
 
 
 # --- the edge table of the reference, section 4 ---------------------------------------------------------
 
-UNDRAFTED, UNORDERED, NEITHER = count([], ["a"]), count(["a"], []), count([], [], Outcome.OK_EMPTY_LIST)
-D = None  # dropped from the mean
-
-EDGES: list[tuple[Any, Empty, dict[str, float | None]]] = [
-    # metric, policy, what the mean over this one visit is where p=0 t>0 | t=0 p>0 | p=t=0
-    (precision, Empty.DROP, {"undrafted": D, "unordered": 0, "neither": D}),
-    (precision, Empty.ZERO, {"undrafted": 0, "unordered": 0, "neither": 0}),
-    (precision, Empty.ONE_IF_BOTH, {"undrafted": 0, "unordered": 0, "neither": 1}),
-    (recall, Empty.DROP, {"undrafted": 0, "unordered": D, "neither": D}),
-    (recall, Empty.ZERO, {"undrafted": 0, "unordered": 0, "neither": 0}),
-    (recall, Empty.ONE_IF_BOTH, {"undrafted": 0, "unordered": 0, "neither": 1}),
-    (f1, Empty.DROP, {"undrafted": 0, "unordered": 0, "neither": D}),
-    (f1, Empty.ZERO, {"undrafted": 0, "unordered": 0, "neither": 0}),
-    (f1, Empty.ONE_IF_BOTH, {"undrafted": 0, "unordered": 0, "neither": 1}),
-    (jaccard, Empty.DROP, {"undrafted": 0, "unordered": 0, "neither": D}),
-    (jaccard, Empty.ZERO, {"undrafted": 0, "unordered": 0, "neither": 0}),
-    (jaccard, Empty.ONE_IF_BOTH, {"undrafted": 0, "unordered": 0, "neither": 1}),
-]
+EDGES = {
+    # what the mean over this one visit is: nothing drafted | nothing ordered | neither
+    "accuracy": (None, 0, None),  # the reference's: a list that names no drug is left out
+    "accuracy_all": (0, 0, 1),
+    "recall": (0, 0, 1),
+    "f1": (0, 0, 1),
+    "jaccard": (0, 0, 1),
+    "exact": (0, 0, 1),
+    "length_bias": (-1, 1, 0),
+    "length_error": (1, 1, 0),
+    "drugs": (0, 1, 0),
+    "unknown": (None, 0, None),
+    "off_formulary": (None, 0, None),
+    "repeats": (None, 0, None),
+    "same_class": (0, 0, 0),
+}
 
 
-@pytest.mark.parametrize(("metric", "empty", "row"), EDGES, ids=[f"{m.__name__}-{e}" for m, e, _ in EDGES])
-def test_empty_lists_count_what_the_reference_says(metric, empty, row):
-    cases = {"undrafted": UNDRAFTED, "unordered": UNORDERED, "neither": NEITHER}
-    assert {name: mean([metric(visit)], [visit], empty) for name, visit in cases.items()} == row
+@pytest.mark.parametrize("metric", EDGES)
+def test_empty_lists_count_what_the_reference_says(metric):
+    drug = FORMULARY[:1]
+    cases = [([], drug, Outcome.OK_EMPTY_LIST), (drug, [], Outcome.OK), ([], [], Outcome.OK_EMPTY_LIST)]
+    assert tuple(value(metric, table([case])) for case in cases) == EDGES[metric]
 
 
 @pytest.mark.parametrize("outcome", FAILED)
-def test_no_list_where_nothing_was_ordered_is_no_success(outcome):
-    visit = count([], [], outcome)
-    assert all(mean([metric(visit)], [visit], Empty.ONE_IF_BOTH) == 0 for metric in METRICS)
+def test_no_list_is_no_success_even_where_nothing_was_ordered(outcome):
+    found = figures(table([([], [], outcome)]))
+    assert {found[name] for name in OVER_ALL} == {0.0}
+    assert {found[metric.name] for metric in METRICS if metric.over is Over.FORMED} == {None}
 
 
-@pytest.mark.parametrize("empty", Empty)
-def test_a_mean_over_nothing_is_undefined_and_not_0(empty):
-    assert mean([], [], empty) is None
+@pytest.mark.parametrize("outcome", FORMED)
+def test_an_empty_truth_met_by_an_empty_list_is_right(outcome):
+    found = figures(table([([], [], outcome)]))
+    assert {found[name] for name in OVER_ALL} == {1.0}
+    assert found["accuracy"] is None
 
 
-@given(st.lists(visits(), min_size=1))
-def test_the_policies_differ_on_undefined_scores_only(several):
-    scores = [jaccard(visit) for visit in several]
-    defined = [value for value in scores if value is not None]
-    dropped, zero, one = (mean(scores, several, empty) for empty in (Empty.DROP, Empty.ZERO, Empty.ONE_IF_BOTH))
-    assert dropped is None if not defined else isclose(dropped, fmean(defined))
-    assert isclose(zero, sum(defined) / len(scores))
-    assert zero <= one <= zero + (len(scores) - len(defined)) / len(scores) + 1e-12
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
+def test_a_mean_over_no_visit_is_undefined_and_not_0(metric):
+    assert metric.of(table([(["senna"], ["senna"], Outcome.OK)]).clear()).value is None
 
 
 # --- a row of the table ---------------------------------------------------------------------------------
@@ -144,77 +156,136 @@ def test_the_policies_differ_on_undefined_scores_only(several):
 
 @given(st.lists(visits(empty_lists=False), min_size=1))
 def test_accuracy_over_all_is_output_rate_times_accuracy_where_no_list_is_empty(several):
-    row = score(several)
-    assert isclose(row.accuracy_all, row.output_rate * (row.accuracy or 0.0), abs_tol=1e-12)
+    found = figures(table(several))
+    assert isclose(found["accuracy_all"], found["output_rate"] * (found["accuracy"] or 0.0), abs_tol=1e-12)
 
 
 @given(st.lists(visits(), min_size=1), st.sampled_from(FAILED), drug_lists)
-def test_a_failed_answer_lowers_every_column_over_all_and_leaves_accuracy(several, outcome, ordered):
-    before, after = score(several), score([*several, count([], ordered, outcome)])
+def test_a_failed_answer_lowers_every_mean_over_all_and_leaves_those_over_lists(several, outcome, ordered):
+    before, after = figures(table(several)), figures(table([*several, ([], ordered, outcome)]))
     n = len(several)
-    assert after.accuracy == before.accuracy
-    assert after.drugs == before.drugs
-    for column in ("output_rate", "accuracy_all", "recall", "f1", "jaccard"):
-        assert isclose(getattr(after, column), getattr(before, column) * n / (n + 1), abs_tol=1e-12), column
-
-
-@given(st.lists(visits(), min_size=1))
-def test_every_admission_ends_as_exactly_one_outcome(several):
-    row = score(several)
-    assert sum(row.outcomes.values()) == row.admissions == len(several)
-    assert 0 not in row.outcomes.values()
-    formed = sum(number for name, number in row.outcomes.items() if Outcome(name).well_formed)
-    assert isclose(row.output_rate, formed / len(several))
+    for metric in METRICS:
+        if metric.over is Over.ALL:
+            assert isclose(after[metric.name], before[metric.name] * n / (n + 1), abs_tol=1e-12), metric.name
+        if metric.over in (Over.FORMED, Over.ITEMS):
+            assert after[metric.name] == before[metric.name], metric.name
 
 
 @given(st.lists(visits(), min_size=2), st.randoms())
-def test_the_order_of_admissions_changes_no_score(several, draw):
-    shuffled = several.copy()
-    draw.shuffle(shuffled)
-    one, other = score(several), score(shuffled)
-    for column in ("output_rate", "accuracy", "accuracy_all", "recall", "f1", "jaccard", "drugs", "off_formulary"):
-        assert getattr(one, column) == pytest.approx(getattr(other, column))
+def test_the_order_of_admissions_changes_no_figure(several, random):
+    straight, shuffled = figures(table(several)), figures(table(random.sample(several, len(several))))
+    assert {name: x for name, x in straight.items() if x is None} == {n: x for n, x in shuffled.items() if x is None}
+    for name, x in straight.items():
+        assert x is None or shuffled[name] == pytest.approx(x), name
 
 
-def test_a_baseline_has_no_output_rate():
-    assert score([count(["a"], ["a"])], baseline=True).output_rate is None
-
-
-def test_no_admissions_have_no_scores():
-    row = score([])
-    assert (row.admissions, row.output_rate, row.accuracy, row.f1, row.drugs, row.outcomes) == (0, *[None] * 4, {})
+@given(st.lists(visits(), min_size=1))
+def test_shares_and_scores_lie_between_0_and_1_visit_by_visit(several):
+    counted = table(several)
+    for metric in METRICS:
+        num, den, _ = metric.of(counted)
+        assert (den >= 0).all(), metric.name
+        if metric.unit is not Unit.DRUGS:
+            assert ((num >= 0) & (num <= den)).all(), metric.name
 
 
 def test_a_model_that_never_gives_a_list_has_no_accuracy_and_scores_0():
-    row = score([count([], ["a"], Outcome.TRUNCATED)] * 3)
-    assert (row.output_rate, row.accuracy, row.accuracy_all, row.recall, row.f1, row.jaccard) == (0, None, 0, 0, 0, 0)
-    assert row.drugs is None
-    assert row.off_formulary is None
+    found = figures(table([([], ["senna"], Outcome.TRUNCATED)] * 3))
+    assert {found[name] for name in OVER_ALL} == {0.0}
+    assert (found["accuracy"], found["drugs"], found["unknown"], found["same_class"]) == (None,) * 4
 
 
-def test_four_admissions_scored_by_hand():
-    known = {"a", "b", "c", "d"}
-    row = score(
+A, B, C, D = FORMULARY[:4]
+
+
+@pytest.fixture(scope="module")
+def four() -> pl.DataFrame:
+    return table(
         [
-            count(["a", "b", "x"], ["a", "b", "c", "d"], Outcome.OK, known),  # P 2/3, R 1/2, F1 4/7, J 2/5
-            count(["a"], ["a", "b"], Outcome.OK_WITH_DUPLICATES, known),  # P 1, R 1/2, F1 2/3, J 1/2
-            count([], ["a"], Outcome.OK_EMPTY_LIST, known),  # P undefined, the rest 0
-            count([], ["a", "b"], Outcome.REPETITION_LOOP, known),  # no list
-        ]
+            ([A, B, "adde"], [A, B, C, D], Outcome.OK),  # P 2/3, R 1/2, F1 4/7, J 2/5
+            ([A], [A, B], Outcome.OK_WITH_DUPLICATES),  # P 1, R 1/2, F1 2/3, J 1/2; named three times
+            ([], [A], Outcome.OK_EMPTY_LIST),  # P undefined, the rest 0
+            ([], [A, B], Outcome.REPETITION_LOOP),  # no list
+        ],
+        repeats=[0, 2, 0, 0],
     )
-    assert row.admissions == 4
-    assert row.output_rate == 3 / 4
-    assert row.accuracy == pytest.approx((2 / 3 + 1) / 2)
-    assert row.accuracy_all == pytest.approx((2 / 3 + 1) / 4)
-    assert row.recall == pytest.approx((1 / 2 + 1 / 2) / 4)
-    assert row.f1 == pytest.approx((4 / 7 + 2 / 3) / 4)
-    assert row.jaccard == pytest.approx((2 / 5 + 1 / 2) / 4)
-    assert row.drugs == pytest.approx(4 / 3)
-    assert row.off_formulary == 1 / 4
-    assert row.outcomes == {"repetition_loop": 1, "ok_empty_list": 1, "ok_with_duplicates": 1, "ok": 1}
 
 
-@pytest.mark.parametrize("outcome", FORMED)
-def test_an_empty_truth_met_by_an_empty_list_is_right(outcome):
-    row = score([count([], [], outcome)])
-    assert (row.accuracy, row.accuracy_all, row.recall, row.f1, row.jaccard) == (None, 1, 1, 1, 1)
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("output_rate", 3 / 4),
+        ("accuracy", (2 / 3 + 1) / 2),
+        ("accuracy_all", (2 / 3 + 1) / 4),
+        ("recall", (1 / 2 + 1 / 2) / 4),
+        ("f1", (4 / 7 + 2 / 3) / 4),
+        ("jaccard", (2 / 5 + 1 / 2) / 4),
+        ("exact", 0),
+        ("prauc", None),
+        ("drugs", 4 / 3),
+        ("length_bias", -(1 + 1 + 1) / 3),
+        ("length_error", (1 + 1 + 1) / 3),
+        ("repeats", 2 / 6),  # of items as written: a b adde, a a a
+        ("unknown", 1 / 6),
+        ("off_formulary", 0),
+        ("same_class", 0),
+        ("recall_fifth_5", 3 / 7),  # A and B are the commonest fifth: ordered seven times, found three
+        ("recall_fifth_4", 0 / 2),
+        ("recall_fifth_3", None),
+        ("recall_never", None),
+        ("started", None),
+        ("brier", None),
+    ],
+)
+def test_four_admissions_by_hand(four, metric, expected):
+    assert value(metric, four) == (None if expected is None else pytest.approx(expected))
+
+
+def test_changes_since_the_previous_stay_by_hand():
+    previous = [[A, B], [C], None, []]
+    samples = samples_of([[A, C], [A], [A], [D]], [1, 2, 3, 4], previous)
+    outcomes = ["ok", "truncated", "ok", "ok"]
+    drafts = drafts_of(samples, [[A, C], [], [A], [A, D]], outcomes, [0] * 4)
+    counted = truth_of(samples).count(Drafted(Row("x", Kind.BASELINE), drafts))
+    assert value("continued", counted) == 1  # A; nobody else continues anything
+    assert value("started", counted) == pytest.approx(fmean([1, 0, 1]))  # C; A by nobody; D
+    assert value("stopped", counted) == pytest.approx(fmean([1, 0]))  # B left out; no list stops nothing
+
+
+@given(drug_lists, drug_lists)
+def test_copying_the_previous_list_starts_nothing(ordered, earlier):
+    assume(set(ordered) - set(earlier))
+    samples = samples_of([ordered], [1], [earlier])
+    drafts = drafts_of(samples, [earlier], ["ok" if earlier else "ok_empty_list"], [0])
+    counted = truth_of(samples).count(Drafted(Row("previous", Kind.BASELINE), drafts))
+    assert value("started", counted) == 0
+    assert value("stopped", counted) in (0, None)
+
+
+def test_every_metric_has_a_name_of_its_own():
+    assert len(BY_NAME) == len(METRICS)
+    assert len({metric.title for metric in METRICS}) == len(METRICS)
+
+
+# --- beside the selected checkpoint ---------------------------------------------------------------------
+
+
+def test_a_list_is_changed_by_other_drugs_or_by_being_none_never_by_its_order():
+    ordered, failed = [["heparin"]] * 6, Outcome.REFUSAL
+    samples = samples_of(ordered, range(6))
+    a, b = "furosemide", "warfarin"
+    outcomes = [Outcome.OK, Outcome.OK, Outcome.OK_EMPTY_LIST, failed, failed, Outcome.OK]
+    before = drafts_of(samples, [[a, b], [a, b], [], [], [], [a]], outcomes, [0] * 6)
+    after = drafts_of(
+        samples, [[b, a], [b, "senna"], [], [], [a], []], [*outcomes[:4], Outcome.OK, Outcome.OK_EMPTY_LIST], [0] * 6
+    )
+    counted = truth_of(samples).count(Drafted(Row("sex-flip", Kind.PROBE), after), before)
+    assert value("changed", counted) == 3 / 6
+    assert value("overlap", counted) == pytest.approx((1 + 1 / 3 + 1 + 0 + 0) / 5)
+
+
+@given(st.lists(visits(), min_size=1, max_size=6))
+def test_the_selected_checkpoint_never_differs_from_itself(several):
+    counted = table(several)
+    assert value("changed", counted) == 0
+    assert value("overlap", counted) in (1, None)
