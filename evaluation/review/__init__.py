@@ -1,0 +1,1 @@
+"""Clinicians' own verdicts on drafted drugs: sheets out, answers back, agreement, gold labels for the judge."""
