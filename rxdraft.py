@@ -11,7 +11,14 @@ import typer
 
 import etl.commands
 import etl.format_commands
+import evaluation.baseline_commands
 import evaluation.commands
+import evaluation.judge.commands
+import evaluation.medqa.commands
+import evaluation.report.commands
+import evaluation.review.commands
+import evaluation.statistics.commands
+import evaluation.strategies.commands
 import serving.commands
 import training.commands
 from etl.errors import RxdraftError
@@ -30,10 +37,17 @@ for command in (
     serving.commands.recommend,
     serving.commands.serve,
     evaluation.commands.evaluate,
+    evaluation.baseline_commands.baselines,
+    evaluation.strategies.commands.compare,
+    evaluation.medqa.commands.medqa,
+    evaluation.report.commands.report,
+    evaluation.statistics.commands.simulate,
 ):
     app.command()(command)
 app.command("export")(etl.format_commands.export)
 app.command("import")(etl.format_commands.import_)
+app.add_typer(evaluation.judge.commands.app, name="judge")
+app.add_typer(evaluation.review.commands.app, name="review")
 
 
 @app.callback()

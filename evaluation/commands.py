@@ -16,44 +16,51 @@ def evaluate(
     data: Annotated[Path | None, typer.Option(help="Cohort of the runs; where they were trained on it, else.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; RUNS/evaluation-SPLIT, else.")] = None,
     base: Annotated[str | None, typer.Option(help="Where the base lies now, if not where training had it.")] = None,
+    rows: Annotated[
+        str | None, typer.Option(help="Rows beside the checkpoints, comma-separated, or none; all, else.")
+    ] = None,
+    strategies: Annotated[
+        str | None, typer.Option(help="Also ask by prompting strategies: a TOML file, or `shipped`.")
+    ] = None,
     oracle: Annotated[Path | None, typer.Option(help="oracle.parquet of `rxdraft synth`, for the best score.")] = None,
-    show: Annotated[bool, typer.Option("--show", help="Print one admission with its draft, worked.")] = False,
-    judge: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible endpoint that judges drafts.")] = None,
-    judge_model: Annotated[str | None, typer.Option(help="Its model, as the endpoint names it.")] = None,
-    judge_may_leave_machine: Annotated[
-        bool, typer.Option("--judge-may-leave-machine", help="Let --judge send patient facts to another machine.")
+    interactions: Annotated[
+        Path | None, typer.Option(help="CSV of drugs that should not meet; the shipped list, else.")
+    ] = None,
+    draws: Annotated[int, typer.Option(min=200, help="Redraws of patients for the intervals.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the redraws.")] = 0,
+    paper_parity: Annotated[
+        bool, typer.Option("--paper-parity", help="Print the reference's three columns alone.")
     ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Print one admission with its draft, worked.")] = False,
 ) -> None:
     """Score every checkpoint through the served recommender and print the rank x step table."""
-    from dataclasses import asdict
-
-    from etl.errors import ConfigError
     from etl.progress import Told, bars
-    from evaluation import table as words
+    from evaluation import sections, table
+    from evaluation.evaluate import ROWS, Asked
     from evaluation.evaluate import evaluate as run
-    from evaluation.judge import Judge
+    from evaluation.results import Redrawn
+    from evaluation.strategies.strategy import read_strategies
 
-    # Before hours of drafting, not after: an endpoint that must not be asked is refused here.
-    if bool(judge) != bool(judge_model):
-        raise ConfigError("--judge and --judge-model go together: who is asked, and for which model")
-    asked = Judge(judge, judge_model, allow_remote=judge_may_leave_machine) if judge and judge_model else None
+    named = None if rows is None else [name.strip() for name in rows.split(",")]
+    asked = Asked(
+        rows=ROWS if named is None else tuple(name for name in named if name not in ("", "none")),
+        oracle=oracle,
+        strategies=read_strategies(None if strategies == "shipped" else Path(strategies)) if strategies else (),
+        interactions=interactions,
+        redrawn=Redrawn(draws, seed),
+    )
     target = out or runs / f"evaluation-{split}"
     with bars() as add:
         told: dict[str, Told] = {}
 
-        def on_drafts(cell: str, done: int, total: int) -> None:
-            if cell not in told:
-                told[cell] = add(f"drafts {cell}")
-            told[cell](done, total, None)
+        def on_drafts(row: str, done: int, total: int) -> None:
+            if row not in told:
+                told[row] = add(f"drafts {row}")
+            told[row](done, total, None)
 
-        table = run(runs, data, split, target, base=base, oracle=oracle, on_drafts=on_drafts)
-        judged = None
-        if asked:
-            judged = {}
-            for cell in table.cells:
-                judged[cell.name] = asdict(asked.judge(cell.predictions, table.samples, add(f"judge {cell.name}")))
-    print(words.write(table, target, judged))
+        found = run(runs, data, split, target, asked, base=base, told=on_drafts)
+    sections.write(found)
+    print(table.parity_table(found) if paper_parity else table.main_table(found))
     if show:
-        matched = next(cell for cell in table.cells if cell.name == table.matched_to)
-        print(words.worked_example(table, matched) + "\n")
-    print(f"written to {target}")
+        print(table.worked_example(found) + "\n")
+    print(f"written to {target}: table.md, results.csv, evaluation.json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,16 +9,16 @@ from typing import Any
 
 import polars as pl
 
-from etl import artefacts, prompts
+from etl import prompts
 from etl.cohort import to_admission
+from evaluation import kept
 from serving.recommender import Recommender, load_recommenders
 from training.manifest import Manifest
 
 CHUNK = 256
 """Admissions drafted between two calls of the progress callback."""
 
-_KEY = "rxdraft"
-_SCHEMA: dict[str, Any] = {
+SCHEMA: dict[str, Any] = {
     "subject_id": pl.Int64,
     "hadm_id": pl.Int64,
     "outcome": pl.String,
@@ -60,19 +59,17 @@ def predict(
     missing: list[tuple[Path, Manifest]] = []
     for checkpoint, manifest in checkpoints:
         cell = cell_name(manifest)
-        kept = _read(folder / f"{cell}.parquet", _origin(manifest, origin))
-        if kept is None:
+        table = kept.read(folder / f"{cell}.parquet", _origin(manifest, origin))
+        if table is None:
             missing.append((checkpoint, manifest))
         else:
-            found[cell] = kept
-            on_drafts(cell, kept.height, kept.height)
+            found[cell] = table
+            on_drafts(cell, table.height, table.height)
     if missing:
         for recommender in load_recommenders([checkpoint for checkpoint, _ in missing], base):
             cell = cell_name(recommender.manifest)
             drafts = _draft(recommender, samples, partial(on_drafts, cell))
-            metadata = {_KEY: json.dumps(_origin(recommender.manifest, origin), sort_keys=True)}
-            with artefacts.whole_or_absent(folder / f"{cell}.parquet") as new:
-                drafts.write_parquet(new, metadata=metadata)
+            kept.write(folder / f"{cell}.parquet", drafts, _origin(recommender.manifest, origin))
             found[cell] = drafts
     return {cell_name(manifest): found[cell_name(manifest)] for _, manifest in checkpoints}
 
@@ -94,7 +91,7 @@ def _draft(recommender: Recommender, samples: pl.DataFrame, on_drafts: Callable[
                 }
             )
         on_drafts(len(rows), samples.height)
-    return pl.DataFrame(rows, schema=_SCHEMA)
+    return pl.DataFrame(rows, schema=SCHEMA)
 
 
 def _origin(manifest: Manifest, origin: dict[str, str]) -> dict[str, str]:
@@ -104,11 +101,3 @@ def _origin(manifest: Manifest, origin: dict[str, str]) -> dict[str, str]:
         "base_sha256": manifest.base_sha256,
         "prompt_version": prompts.VERSION,
     }
-
-
-def _read(path: Path, origin: dict[str, str]) -> pl.DataFrame | None:
-    """Return the predictions at `path` if they are of exactly this origin."""
-    if not path.is_file():
-        return None
-    kept = pl.read_parquet_metadata(path).get(_KEY)
-    return pl.read_parquet(path) if kept == json.dumps(origin, sort_keys=True) else None

@@ -1,135 +1,164 @@
-"""The rank x step table in words: Markdown for reading, JSON for everything else, one admission worked."""
+"""The table in words: the reference's three columns and the honest ones, what they mean, and what follows from them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict
-from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-from etl import artefacts
 from etl.cohort import to_admission
-from etl.prompts import Outcome, render_prompt
-from evaluation.evaluate import Cell, Table
-from evaluation.metrics import Scores
+from etl.prompts import render_prompt
+from evaluation.drafts import Kind
+from evaluation.evaluate import Evaluation
+from evaluation.figures import Figures
+from evaluation.judge.appropriateness import Appropriateness, read_appropriateness
+from evaluation.markdown import grid
+from evaluation.metrics import BY_NAME
 
-_COLUMNS = ("rank", "step", "output rate", "accuracy", "appropriateness", "recall", "F1", "Jaccard", "drugs")
+MAIN = ("output_rate", "accuracy", "accuracy_all", "recall", "f1", "jaccard", "prauc", "drugs", "started")
+"""Columns of the main table; the judge's comes after accuracy."""
+PARITY_METRICS = ("output_rate", "accuracy")
+
+_NOT_JUDGED = "Appropriateness: nobody was asked; `rxdraft judge` asks a model, and says what it lets pass."
+_PROBES = "note-swap: the same checkpoint given another patient's note. sex-flip: F for M and M for F."
+_ORACLE = "oracle: the list of highest expected Jaccard by one who knows the chance of every drug."
 
 
-def to_markdown(table: Table, judged: dict[str, float | None] | None = None) -> str:
-    """Print the table: a row per checkpoint, the baselines under it, and what each column means.
+# --- the reference's table ------------------------------------------------------------------------------
 
-    Args:
-        table: as `evaluate` returns it.
-        judged: appropriateness by cell; None: nobody was asked.
-    """
-    body = [
+
+def parity_table(evaluation: Evaluation) -> str:
+    """Return the reference's table: output rate, accuracy, appropriateness per rank and step, and no baseline."""
+    figures, judged = Figures(evaluation.results), read_appropriateness(evaluation.folder, paper_parity=True)
+    rows = [
         (
-            str(cell.manifest.rank),
-            str(cell.manifest.step),
-            _percent(cell.scores.output_rate),
-            _percent(cell.scores.accuracy),
-            "not judged" if judged is None else _percent(judged.get(cell.name)),
-            *_common(cell.scores),
+            *_labels(row),
+            *(figures.text(row["name"], BY_NAME[name]) for name in PARITY_METRICS),
+            _judged(judged, row["name"]),
         )
-        for cell in table.cells
+        for row in evaluation.about["rows"]
+        if row["kind"] == Kind.CHECKPOINT
     ]
-    body += [
-        (name, "", "", _percent(scores.accuracy), "", *_common(scores)) for name, scores in table.baselines.items()
-    ]
-    widths = [max(len(row[i]) for row in (_COLUMNS, *body)) for i in range(len(_COLUMNS))]
-
-    def line(row: Sequence[str]) -> str:
-        return "| " + " | ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(_COLUMNS), rule, *map(line, body), "", *_notes(table, judged is not None)]) + "\n"
-
-
-def _common(scores: Scores) -> tuple[str, ...]:
-    drugs = "undefined" if scores.drugs is None else f"{scores.drugs:.1f}"
-    return _percent(scores.recall), _number(scores.f1), _number(scores.jaccard), drugs
+    about = evaluation.about
+    nobody = "" if judged else ": nobody was asked"
+    notes = f"""
+        {_visits(about)} The reference's definitions on other data: accuracy is the mean share of the drafted drugs
+        that were ordered, over the answers that are a list and name a drug; all else is left out of it. Appropriateness
+        is a judge's own count per list, without decoys (`rxdraft judge --paper-parity`){nobody}.
+    """
+    header = ("rank", "step", *(BY_NAME[name].title for name in PARITY_METRICS), "appropriateness")
+    return "\n".join([grid(header, rows), "", _filled(notes)]) + "\n"
 
 
-def _percent(value: float | None) -> str:
-    return "undefined" if value is None else f"{100 * value:.1f} %"
+# --- ours ----------------------------------------------------------------------------------------------
 
 
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+def main_table(evaluation: Evaluation) -> str:
+    """Return the rank x step table with what it faces, and what every column means."""
+    figures, judged = Figures(evaluation.results), read_appropriateness(evaluation.folder)
+    rows = []
+    for row in evaluation.about["rows"]:
+        cells = [figures.text(row["name"], BY_NAME[name]) for name in MAIN]
+        if row["kind"] in (Kind.BASELINE, Kind.ORACLE):
+            cells[MAIN.index("output_rate")] = ""  # a rule always gives a list
+        rows.append((*_labels(row), *cells[:2], _judged(judged, row["name"]), *cells[2:]))
+    titles = [BY_NAME[name].title for name in MAIN]
+    header = ("rank", "step", *titles[:2], "appropriateness", *titles[2:])
+    return "\n".join([grid(header, _marked(evaluation, header, rows)), "", *_notes(evaluation, bool(judged))]) + "\n"
 
 
-def _notes(table: Table, judged: bool) -> list[str]:
-    admissions, patients = table.samples.height, table.samples["subject_id"].n_unique()
+def _labels(row: dict[str, Any]) -> tuple[str, str]:
+    return (str(row["rank"]), str(row["step"])) if row["kind"] == Kind.CHECKPOINT else (row["name"], "")
+
+
+def _judged(judged: dict[str, Appropriateness] | None, row: str) -> str:
+    if judged is None:
+        return "not judged"
+    found = judged.get(row)
+    return "" if found is None else f"{found.text} {found.badge}".strip()
+
+
+def _marked(evaluation: Evaluation, header: Sequence[str], rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Set the best checkpoint's Jaccard in bold, and a sign at those that tie with it."""
+    best = evaluation.about["comparisons"]["jaccard"]["best"]
+    if best is None:
+        return rows
+    place, marked = header.index(BY_NAME["jaccard"].title), []
+    for row, cells in zip(evaluation.about["rows"], rows, strict=True):
+        text = cells[place]
+        if row["name"] == best["row"]:
+            text = f"**{text}**"
+        elif row["name"] in best["tied"]:
+            text = f"{text} ="
+        marked.append((*cells[:place], text, *cells[place + 1 :]))
+    return marked
+
+
+def _notes(evaluation: Evaluation, judged: bool) -> list[str]:
+    about = evaluation.about
+    found, kinds = about["comparisons"]["jaccard"], {row["kind"] for row in about["rows"]}
     notes = [
-        f"{admissions} admissions of {patients} patients, split {table.split}. Truth: the drugs ordered in the stay.",
-        "Output rate: answers that are a list, an empty one included. Accuracy: mean share of the drafted drugs",
-        "that were ordered, over well-formed lists (the reference's convention). Recall, F1, Jaccard: means over",
-        "all admissions; an answer that is no list counts 0.",
-        f"popularity and previous admission have the list lengths of {table.matched_to}, the checkpoint with the",
-        "lowest validation loss; where it gave no list, its mean length, or the median of training if it gave none.",
+        f"""
+        {_visits(about)} Truth: the drugs ordered in the stay. Output rate: answers that are a list, an empty one
+        included, as the model wrote them. Accuracy: mean share of the drafted drugs that were ordered, over lists that
+        name a drug (the reference's). All other columns are over all admissions, and an answer that is no list counts
+        0. PRAUC: of rows that score every drug. New starts: share of the ordered drugs that the previous admission did
+        not have, where there was one.
+        """,
+        f"""
+        Brackets: 95 % intervals, {about["redrawn"]["draws"]} redraws of patients. Bold: the highest Jaccard of a
+        checkpoint; =: cannot be told from it (all pairs, max-T). Baselines have the list lengths of the checkpoint with
+        the lowest validation loss, {about["selected"]}; where it gave no list, its mean length.
+        """,
+        _best(found["best"], len(about["checkpoints"])),
+        _detectable(found["smallest_detectable"]),
+        ""
+        if judged
+        else "Appropriateness: nobody was asked; `rxdraft judge` asks a model, and says what it lets pass.",
+        _PROBES if Kind.PROBE in kinds else "",
+        _ORACLE if Kind.ORACLE in kinds else "",
     ]
-    if judged:
-        notes.append("Appropriateness: the judge's own counts, without decoys; how much it lets pass is not known.")
-    if "oracle" in table.baselines:
-        notes.append("oracle: the list of highest expected Jaccard by one who knows the chance of every drug.")
-    failures = {
-        cell.name: {name: n for name, n in cell.scores.outcomes.items() if not Outcome(name).well_formed}
-        for cell in table.cells
-    }
-    notes += [
-        f"{name} gave no list for: {', '.join(f'{outcome} {n}' for outcome, n in found.items())}."
-        for name, found in failures.items()
-        if found
-    ]
-    return notes
+    compared = [_sentence(line, about["selected"]) for line in found["selected_less_others"] if line["lo"] is not None]
+    return [*map(_filled, filter(None, notes)), *compared]
 
 
-def to_json(table: Table, judged: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the table's figures unrounded, with what each row came from."""
-    return {
-        "split": table.split,
-        "admissions": table.samples.height,
-        "patients": table.samples["subject_id"].n_unique(),
-        "cells": [
-            {
-                "name": cell.name,
-                "rank": cell.manifest.rank,
-                "step": cell.manifest.step,
-                "scaling": cell.manifest.scaling,
-                "losses": cell.manifest.losses,
-                "weights_sha256": cell.manifest.weights_sha256,
-                "appropriateness": None if judged is None else judged.get(cell.name),
-                **asdict(cell.scores),
-            }
-            for cell in table.cells
-        ],
-        "baselines": {name: asdict(scores) for name, scores in table.baselines.items()},
-        "baselines_matched_to": table.matched_to,
-        "empty": {"accuracy": "paper", "others": "one_if_both_empty, no list counts 0"},
-    }
+def _visits(about: dict[str, Any]) -> str:
+    return f"{about['admissions']} admissions of {about['patients']} patients, split {about['split']}."
 
 
-def write(table: Table, out: Path, judged: dict[str, Any] | None = None) -> str:
-    """Write table.md and table.json, and return the former's text."""
-    shares = None if judged is None else {cell: verdict["appropriateness"] for cell, verdict in judged.items()}
-    text = to_markdown(table, shares)
-    with artefacts.whole_or_absent(out / "table.md") as new:
-        new.write_text(text, "utf-8")
-    with artefacts.whole_or_absent(out / "table.json") as new:
-        new.write_text(json.dumps(to_json(table, judged), indent=2, sort_keys=True) + "\n", "utf-8")
-    return text
+def _best(best: dict[str, Any] | None, of: int) -> str:
+    if best is None or of < 2:
+        return ""
+    return f"""
+        Best of {of}: {best["row"]}, Jaccard {best["raw"]:.3f}; {best["corrected"]:.3f} less the optimism of having been
+        picked on these admissions.
+    """
 
 
-def worked_example(table: Table, cell: Cell, place: int = 0) -> str:
+def _detectable(difference: float | None) -> str:
+    if not difference:
+        return ""
+    return f"Differences below {difference:.3f} in Jaccard would mostly not be found with these patients."
+
+
+def _filled(text: str) -> str:
+    return fill(" ".join(text.split()), 118, break_long_words=False, break_on_hyphens=False)
+
+
+def _sentence(line: dict[str, Any], selected: str) -> str:
+    verdict = "better" if line["lo"] > 0 else "worse" if line["hi"] < 0 else "not to be told apart"
+    return f"{selected} less {line['row']}: {line['point']:+.3f} [{line['lo']:+.3f}, {line['hi']:+.3f}], {verdict}."
+
+
+def worked_example(evaluation: Evaluation, place: int = 0) -> str:
     """Return one admission in words: what the model was told, the draft with hits marked, and what it missed."""
-    sample = table.samples.row(place, named=True)
-    drafted = cell.predictions.row(place, named=True)
+    sample = evaluation.samples.row(place, named=True)
+    drafted = evaluation.drafts(evaluation.selected).row(place, named=True)
     truth = set(sample["drugs"])
     told = render_prompt(to_admission(sample))[1]["content"].splitlines()
     lines = [
-        f"One admission of split {table.split}, drafted by {cell.name}. What the model was told:",
+        f"One admission of split {evaluation.about['split']}, drafted by {evaluation.selected}.",
+        "What the model was told:",
         *(f"  {line}" for line in told),
         f"Draft ({drafted['outcome']}); + was ordered in the stay, - was not:",
         *(f"  {'+' if drug in truth else '-'} {drug}" for drug in drafted["drugs"]),

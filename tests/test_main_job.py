@@ -36,19 +36,25 @@ def test_files_become_a_table_and_a_draft(
     ).split()
     assert len(made) == 4
     table = rxdraft("evaluate", "--runs", runs, "--split", "test", "--show")
-    for part in ("| rank ", "popularity", "previous admission", "not judged", "One admission of split test"):
+    rows = ("| rank ", "| popularity ", "| logistic-history ", "| note-swap ")
+    for part in (*rows, "not judged", "One admission of split test"):
         assert part in table
 
-    figures = json.loads((runs / "evaluation-test" / "table.json").read_text("utf-8"))
-    samples = read_samples(cohort, "test")
-    assert [(cell["rank"], cell["step"]) for cell in figures["cells"]] == [(2, 1), (2, 2), (4, 1), (4, 2)]
-    assert figures["admissions"] == samples.height
-    for cell in figures["cells"]:
+    about = json.loads((runs / "evaluation-test" / "evaluation.json").read_text("utf-8"))
+    samples, cells = read_samples(cohort, "test"), [row for row in about["rows"] if row["kind"] == "checkpoint"]
+    assert [(cell["rank"], cell["step"]) for cell in cells] == [(2, 1), (2, 2), (4, 1), (4, 2)]
+    assert about["admissions"] == samples.height
+    for cell in cells:
         kept = pl.read_parquet(runs / "evaluation-test" / "predictions" / f"{cell['name']}.parquet")
         assert kept["hadm_id"].to_list() == samples["hadm_id"].to_list()
+
+    rxdraft("report", "--evaluation", runs / "evaluation-test")
+    assert "figures recomputed" in rxdraft("report", "--evaluation", runs / "evaluation-test", "--check")
 
     body = tmp_path / "admission.json"
     body.write_text(json.dumps({"age": 67, "diagnoses": [{"icd_code": "I50.9", "icd_version": 10}]}), "utf-8")
     draft = json.loads(rxdraft("recommend", "--model", made[-1], "--json", body))
     assert draft["status"] == "draft"
     assert (draft["model"]["rank"], draft["model"]["step"]) == (4, 2)
+    baseline = json.loads(rxdraft("recommend", "--model", "baseline:popularity", "--data", cohort, "--json", body))
+    assert all(0 < drug["probability"] <= 1 for drug in baseline["drugs"])

@@ -20,18 +20,20 @@ PACKAGES = ("etl", "training", "serving", "evaluation")
 COMMANDS = [line for line in README.splitlines() if line.startswith("rxdraft ")]
 
 
-def test_the_tree_names_every_module_and_no_other() -> None:
+def test_the_tree_names_every_module_and_part_and_no_other() -> None:
     tree = README.split("## What is where")[1].split("```")[1]
     named: dict[str, set[str]] = {}
     package = ""
     for line in tree.splitlines():
         if match := re.match(r"(\w+)/ ", line):
             package = match[1]
-        elif match := re.match(r"  (\w+\.py) ", line):
+        elif match := re.match(r"  (\w+(?:\.py|/)) ", line):
             named.setdefault(package, set()).add(match[1])
     unmentioned = {"__init__.py", "commands.py"}  # named once, below the tree's last line
     for package in PACKAGES:
-        assert named[package] == {path.name for path in (ROOT / package).glob("*.py")} - unmentioned
+        modules = {path.name for path in (ROOT / package).glob("*.py")} - unmentioned
+        parts = {f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
+        assert named[package] - {"vocabulary/"} == modules | parts
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -46,7 +48,7 @@ def test_a_command_of_the_readme_exists_with_its_options(line: str) -> None:
 
 
 def test_there_are_commands_to_test() -> None:
-    assert {line.split()[1] for line in COMMANDS} == {"etl", "train", "evaluate", "serve"}
+    assert {line.split()[1] for line in COMMANDS} == {"etl", "train", "evaluate", "report", "serve"}
 
 
 def test_the_readmes_request_is_one_the_service_takes() -> None:

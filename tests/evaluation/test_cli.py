@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,7 +15,11 @@ import typer
 import rxdraft
 
 GOLDEN = Path(__file__).parent / "golden"
-COMMANDS = ["synth", "etl", "train", "recommend", "serve", "evaluate", "export", "import"]
+COMMANDS = [
+    *("synth", "etl", "train", "recommend", "serve"),
+    *("evaluate", "baselines", "compare", "medqa", "report", "simulate", "export", "import"),
+    *("judge", "judge equate", "judge export", "review", "review make", "review merge", "review finalize"),
+]
 HEAVY = ["torch", "transformers", "peft", "duckdb", "polars", "fastapi", "uvicorn", "openai", "numpy"]
 HELP = f"""
 import sys
@@ -25,6 +30,19 @@ try:
 finally:
     print(" ".join(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
 """
+
+
+def golden_name(command: str) -> str:
+    return f"help_{command.replace(' ', '_') or 'rxdraft'}.txt"
+
+
+def every_command() -> dict[str, Any]:
+    """Return the commands, each group before its own."""
+    found: dict[str, Any] = {}
+    for name, command in typer.main.get_command(rxdraft.app).commands.items():
+        found[name] = command
+        found |= {f"{name} {sub}": of for sub, of in getattr(command, "commands", {}).items()}
+    return found
 
 
 def helped(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -41,9 +59,9 @@ def helped(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_help_reads_as_the_golden_file_and_loads_nothing_heavy(command):
-    shown = helped(*filter(None, [command]))
+    shown = helped(*command.split())
     text = "\n".join(line.rstrip() for line in shown.stdout.splitlines()).strip() + "\n"
-    path = GOLDEN / f"help_{command or 'rxdraft'}.txt"
+    path = GOLDEN / golden_name(command)
     if os.environ.get("REGENERATE_GOLDEN"):
         path.write_text(text, "utf-8")
     assert text == path.read_text("utf-8")
@@ -51,21 +69,18 @@ def test_help_reads_as_the_golden_file_and_loads_nothing_heavy(command):
 
 
 def test_there_is_a_golden_file_for_every_command_and_no_other():
-    known = list(typer.main.get_command(rxdraft.app).commands)
-    assert known == COMMANDS
-    assert {path.name for path in GOLDEN.glob("help_*.txt")} == {f"help_{name}.txt" for name in ["rxdraft", *known]}
+    assert list(every_command()) == COMMANDS
+    assert {path.name for path in GOLDEN.glob("help_*.txt")} == set(map(golden_name, ["", *COMMANDS]))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_help_that_ends_as_a_sentence(command):
-    parameters = typer.main.get_command(rxdraft.app).commands[command].params
-    assert parameters
-    assert [p.name for p in parameters if not (p.help or "").rstrip().endswith(".")] == []
+    options = [p for p in every_command()[command].params if p.param_type_name == "option"]
+    assert [p.name for p in options if not (p.help or "").rstrip().endswith((".", ")"))] == []
 
 
 def test_every_command_says_what_it_does():
-    for command in typer.main.get_command(rxdraft.app).commands.values():
-        assert command.help
+    assert all(command.help for command in every_command().values())
 
 
 # --- evaluate -------------------------------------------------------------------------------------------
@@ -78,29 +93,40 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
     return int(ended.value.code or 0)
 
 
+ROWS = ["--rows", "popularity,previous"]
+
+
 def test_evaluate_prints_the_table_one_admission_and_where_it_wrote(
     taught_runs, tiny_hospital, tmp_path, monkeypatch, capsys
 ):
     oracle = tiny_hospital / "oracle.parquet"
-    options = ["--runs", taught_runs, "--split", "test", "--oracle", oracle, "--out", tmp_path, "--show"]
+    options = ["--runs", taught_runs, "--split", "test", "--oracle", oracle, "--out", tmp_path, "--show", *ROWS]
     assert run(monkeypatch, "evaluate", *options) == 0
     printed, err = capsys.readouterr()
-    assert (tmp_path / "table.md").read_text() in printed
     rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in printed.splitlines() if line.startswith("|")]
     assert rows[2:] == [
         *(["2", "2"], ["2", "4"], ["4", "2"], ["4", "4"]),
-        *(["popularity", ""], ["previous admission", ""], ["oracle", ""]),
+        *(["popularity", ""], ["previous", ""], ["oracle", ""]),
     ]
-    assert printed.count("not judged") == 4
-    matched = json.loads((tmp_path / "table.json").read_text())["baselines_matched_to"]
-    assert f"One admission of split test, drafted by {matched}" in printed
+    assert printed[: printed.index("One admission")].strip() in (tmp_path / "table.md").read_text()
+    selected = json.loads((tmp_path / "evaluation.json").read_text())["selected"]
+    assert f"One admission of split test, drafted by {selected}" in printed
     assert "Ordered and not drafted: " in printed
-    assert printed.endswith(f"written to {tmp_path}\n")
+    assert printed.endswith(f"written to {tmp_path}: table.md, results.csv, evaluation.json\n")
     assert "Traceback" not in err
 
 
+def test_the_reference_s_table_has_its_three_columns_and_no_baseline(taught_runs, tmp_path, monkeypatch, capsys):
+    options = ["--runs", taught_runs, "--split", "test", "--out", tmp_path, "--paper-parity", *ROWS]
+    assert run(monkeypatch, "evaluate", *options) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    header, _, *cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert header == ["rank", "step", "output rate", "accuracy", "appropriateness"]
+    assert [cell[:2] for cell in cells] == [["2", "2"], ["2", "4"], ["4", "2"], ["4", "4"]]
+
+
 def test_without_show_no_admission_is_printed(taught_runs, tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, "evaluate", "--runs", taught_runs, "--split", "validation", "--out", tmp_path) == 0
+    assert run(monkeypatch, "evaluate", "--runs", taught_runs, "--split", "validation", "--out", tmp_path, *ROWS) == 0
     assert "One admission" not in capsys.readouterr().out
 
 
@@ -108,9 +134,11 @@ def test_the_table_is_written_beside_the_runs_unless_told_elsewhere(taught_runs,
     import shutil
 
     runs = Path(shutil.copytree(taught_runs, tmp_path / "runs"))
-    assert run(monkeypatch, "evaluate", "--runs", runs, "--split", "validation") == 0
+    assert run(monkeypatch, "evaluate", "--runs", runs, "--split", "validation", *ROWS) == 0
     assert (runs / "evaluation-validation" / "table.md").is_file()
-    assert run(monkeypatch, "evaluate", "--runs", runs, "--split", "validation") == 0  # its own folder is no checkpoint
+    assert (
+        run(monkeypatch, "evaluate", "--runs", runs, "--split", "validation", *ROWS) == 0
+    )  # its own folder is no checkpoint
 
 
 @pytest.mark.parametrize(
@@ -119,11 +147,12 @@ def test_the_table_is_written_beside_the_runs_unless_told_elsewhere(taught_runs,
         ["--runs", "nowhere"],
         ["--runs", "RUNS", "--data", "nowhere"],
         ["--runs", "RUNS", "--oracle", "nowhere.parquet"],
-        ["--runs", "RUNS", "--judge", "https://api.openai.com/v1", "--judge-model", "a-model"],
-        ["--runs", "RUNS", "--judge", "http://127.0.0.1:9/v1"],
+        ["--runs", "RUNS", "--rows", "popularity,magic"],
+        ["--runs", "RUNS", "--strategies", "nowhere.toml"],
+        ["--runs", "RUNS", "--interactions", "nowhere.csv"],
         ["--runs", "RUNS", "--base", "nowhere/at-all"],
     ],
-    ids=["no runs", "no cohort", "no oracle", "judge elsewhere", "judge without model", "no base"],
+    ids=["no runs", "no cohort", "no oracle", "no such row", "no strategies", "no interactions", "no base"],
 )
 def test_a_users_mistake_is_one_line_and_exit_status_2(options, taught_runs, tmp_path, monkeypatch, capsys):
     given = [str(taught_runs) if option == "RUNS" else option for option in options]

@@ -1,26 +1,10 @@
-"""Rows that need no model, at the model's own list length, and the oracle of a synthetic hospital."""
+"""How long a baseline's lists are, and the oracle of a synthetic hospital, which nobody can beat."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-
-
-def popularity(formulary: Sequence[str], length: int) -> list[str]:
-    """Return the `length` commonest drugs of the training admissions, the same for everybody."""
-    return list(formulary[:length])
-
-
-def previous_admission(previous: Sequence[str] | None, formulary: Sequence[str], length: int) -> list[str]:
-    """Return the previous admission's drugs, commonest first, cut or filled with the commonest to `length`.
-
-    Without a previous admission that is the popularity list.
-    """
-    place = {drug: i for i, drug in enumerate(formulary)}
-    copied = sorted(set(previous or ()), key=lambda drug: (place.get(drug, len(place)), drug))
-    kept = set(copied)
-    return [*copied, *(drug for drug in formulary if drug not in kept)][:length]
 
 
 def matched_lengths(lengths: Sequence[int | None], otherwise: int) -> list[int]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.baselines import best_length, matched_lengths, oracle, popularity, previous_admission
+from evaluation.lengths import best_length, matched_lengths, oracle
 
 FORMULARY = [f"drug {i}" for i in range(12)]
 lengths = st.integers(0, 12)
@@ -29,48 +29,6 @@ def expected_jaccard(drafted: set[int], chances: list[float]) -> float:
 
 
 # --- lists of matched length ----------------------------------------------------------------------------
-
-
-@given(lengths)
-def test_popularity_is_a_prefix_of_the_formulary(length):
-    assert popularity(FORMULARY, length) == FORMULARY[:length]
-
-
-@given(previous_lists, lengths)
-def test_the_previous_admissions_list_has_the_asked_length_and_no_repeat(previous, length):
-    drafted = previous_admission(previous, FORMULARY, length)
-    assert len(drafted) == len(set(drafted)) == length
-
-
-@given(previous_lists, lengths)
-def test_previous_drugs_come_first_and_the_commonest_fill_up(previous, length):
-    drafted, had = previous_admission(previous, FORMULARY, length), set(previous or ())
-    copied = [drug for drug in drafted if drug in had]
-    assert drafted[: len(copied)] == copied
-    assert len(copied) == min(length, len(had))
-    filled = drafted[len(copied) :]
-    assert filled == [drug for drug in FORMULARY if drug not in had][: len(filled)]
-
-
-@given(previous_lists)
-def test_a_previous_list_too_long_keeps_its_commonest(previous):
-    had = set(previous or ())
-    kept = previous_admission(previous, FORMULARY, len(had) // 2)
-    place = {drug: i for i, drug in enumerate(FORMULARY)}
-    dropped = had - set(kept)
-    assert all(place.get(k, 99) <= place.get(d, 99) for k in kept for d in dropped)
-
-
-@given(previous_lists, lengths, st.randoms())
-def test_the_order_of_previous_drugs_does_not_matter(previous, length, draw):
-    shuffled = list(previous or ())
-    draw.shuffle(shuffled)
-    assert previous_admission(shuffled, FORMULARY, length) == previous_admission(previous, FORMULARY, length)
-
-
-@given(lengths)
-def test_without_a_previous_admission_it_is_popularity(length):
-    assert previous_admission(None, FORMULARY, length) == popularity(FORMULARY, length)
 
 
 @given(st.lists(st.none() | st.integers(1, 30)))
