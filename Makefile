@@ -6,10 +6,10 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 RX     := $(VENV)/bin/rxdraft
 READY  := $(VENV)/.installed
 
-.PHONY: help demo test check bench bench-etl format clean
+.PHONY: help demo test check bench bench-etl bench-evaluate format clean
 
 help:
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: $(READY) ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
 	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
@@ -31,9 +31,13 @@ check: $(READY) ## Style, types, import contracts
 
 bench: ## All benchmarks at the small size; JSON on the last line of each
 	$(MAKE) bench-etl ARGS=--quick
+	$(MAKE) bench-evaluate ARGS=--quick
 
 bench-etl: $(READY) ## The ETL at full MIMIC-IV size beside DuckDB, Polars and pandas; ARGS=--quick for a twentieth
 	$(VENV)/bin/python benchmarks/bench_etl.py $(ARGS)
+
+bench-evaluate: $(READY) ## The table of 8 checkpoints, 1,000 admissions and 2,000 redraws; then 20,000 admissions
+	$(VENV)/bin/python benchmarks/bench_evaluate.py $(ARGS)
 
 format: $(READY) ## Put the code into its usual form
 	$(VENV)/bin/ruff check --fix .
