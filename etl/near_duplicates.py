@@ -32,6 +32,15 @@ def fold(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
+def words(text: str) -> list[str]:
+    """Return a text's words, in order, as `_WORD` has them.
+
+    Args:
+        text: folded.
+    """
+    return _WORD.findall(text)
+
+
 def distinct(keys: Sequence[Hashable]) -> list[int]:
     """Return the places of the keys that no earlier one equals, in order."""
     first: dict[Hashable, int] = {}
@@ -73,11 +82,10 @@ def shingles(text: str) -> np.ndarray:
     Args:
         text: folded.
     """
-    words = _WORD.findall(text)
-    hashes = np.fromiter((zlib.crc32(word.encode()) for word in words), np.uint64, len(words))
-    if not words:
+    hashes = np.fromiter((zlib.crc32(word.encode()) for word in words(text)), np.uint64)
+    if not len(hashes):
         return hashes
-    width = min(SHINGLE_WORDS, len(words))
+    width = min(SHINGLE_WORDS, len(hashes))
     runs = np.lib.stride_tricks.sliding_window_view(hashes, width)  # (words - width + 1, width)
     return np.unique((runs * _WEIGHTS[:width]).sum(axis=1, dtype=np.uint64))
 

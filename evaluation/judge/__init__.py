@@ -4,11 +4,8 @@ protocol.py      what is asked, how an answer is read; the texts stand in prompt
 items.py         what is judged: the drugs of every row, as units of patient and drug
 decoys.py        units whose right answer is known, mixed in unseen; rules in decoys/*.csv
 plan.py          all units of a run, in the order they are asked
-firewall.py      which data may go to which endpoint
-endpoint.py      an OpenAI-compatible server, one request at a time
-ask.py           many requests: pace, retries, what is stored
+questions.py     what is asked, as the ledger names it; the asking itself is etl/outside/
 ledger.py        every verdict, for ever; tables in sql/judge/
-budget.py        what a run would send and cost
 intervals.py     Clopper-Pearson, cluster bootstrap, the identification interval
 correction.py    PPI++ with human labels
 certificate.py   how good the judge is: judge-card.json

@@ -11,10 +11,10 @@ import numpy as np
 
 from etl import artefacts
 from etl.artefacts import sha256_file
-from evaluation.judge.budget import read_prices
+from etl.outside.budget import read_prices
+from etl.outside.firewall import Passage
 from evaluation.judge.certificate import Certificate, approvals
 from evaluation.judge.correction import ppi
-from evaluation.judge.firewall import Passage
 from evaluation.judge.intervals import clustered, half_width, identify
 from evaluation.judge.items import Unit
 from evaluation.judge.ledger import Kept, digest

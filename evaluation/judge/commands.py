@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from etl.outside.options import (
+    Affirmation,
+    Api,
+    Concurrency,
+    Endpoint,
+    MaxCost,
+    MaxTokens,
+    PerMinute,
+    Prices,
+    Temperature,
+    Timeout,
+    TokensPerMinute,
+    Tries,
+    read_temperature,
+)
 
 if TYPE_CHECKING:
     from evaluation.judge.judging import Judged
@@ -18,7 +34,6 @@ Model = Annotated[
     list[str] | None,
     typer.Option(help="Judge, as its server names it, or NAME@URL; repeat for a panel.", metavar="NAME"),
 ]
-Endpoint = Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server.", metavar="URL")]
 LedgerPath = Annotated[
     Path | None, typer.Option("--ledger", help="SQLite file of all verdicts; DIR/judge/ledger.sqlite without it.")
 ]
@@ -27,23 +42,6 @@ Decoys = Annotated[float, typer.Option(min=0.0, max=0.9, help="Share of decoys a
 Seed = Annotated[int, typer.Option(help="Of the decoys and of the order of questions.")]
 Gold = Annotated[Path | None, typer.Option(help="gold.csv of `rxdraft review finalize`; corrects the figures.")]
 Interactions = Annotated[Path | None, typer.Option(help="CSV of drug pairs; the shipped one without it.")]
-Affirmation = Annotated[
-    Path | None, typer.Option(help="Signed TOML that lets credentialed data go to --endpoint; see --dry-run.")
-]
-Api = Annotated[Literal["chat", "responses"], typer.Option(help="Which of OpenAI's APIs the server speaks.")]
-Temperature = Annotated[
-    str, typer.Option(help="Of the answers; `none` leaves it to the server, as some models demand.")
-]
-MaxTokens = Annotated[int, typer.Option(min=16, help="Of one answer; a longer one is truncated, and an error.")]
-Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at once.")]
-PerMinute = Annotated[float | None, typer.Option("--requests-per-minute", min=0.1, help="At most so many.")]
-TokensPerMinute = Annotated[float | None, typer.Option("--tokens-per-minute", min=1, help="At most so many.")]
-Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds one request may take.")]
-Tries = Annotated[int, typer.Option(min=1, help="Requests one question gets before it is left open.")]
-Prices = Annotated[
-    Path | None, typer.Option(help='TOML: a table ["MODEL"] with input_usd_per_million and output_usd_per_million.')
-]
-MaxCost = Annotated[float | None, typer.Option(min=0.0, help="US dollars; a run that may cost more does not start.")]
 Replay = Annotated[bool, typer.Option("--replay", help="Ask nobody: work out the figures from the ledger.")]
 
 
@@ -90,9 +88,9 @@ def judge(
     """
     if context.invoked_subcommand:
         return
+    from etl.outside.ask import Limits
+    from etl.outside.endpoint import Decoding
     from etl.progress import bars
-    from evaluation.judge.ask import Limits
-    from evaluation.judge.endpoint import Decoding
     from evaluation.judge.judging import judge_lists, judge_units
     from evaluation.judge.rehearsal import rehearse
     from evaluation.judge.run import Settings
@@ -105,7 +103,7 @@ def judge(
         ledger=ledger,
         decoys=decoys,
         seed=seed,
-        decoding=Decoding(_temperature(temperature), max_tokens),
+        decoding=Decoding(read_temperature(temperature), max_tokens),
         limits=Limits(concurrency, requests_per_minute, tokens_per_minute, tries),
         timeout_seconds=timeout,
         gold=gold,
@@ -152,9 +150,9 @@ def equate(
 
     --decoys, --seed, --row, --temperature and --max-tokens must be those the old judge was asked with.
     """
+    from etl.outside.ask import Limits
+    from etl.outside.endpoint import Decoding
     from etl.progress import bars
-    from evaluation.judge.ask import Limits
-    from evaluation.judge.endpoint import Decoding
     from evaluation.judge.equate import equate as run
     from evaluation.judge.equate import to_text
     from evaluation.judge.run import Settings
@@ -167,7 +165,7 @@ def equate(
         ledger=ledger,
         decoys=decoys,
         seed=seed,
-        decoding=Decoding(_temperature(temperature), max_tokens),
+        decoding=Decoding(read_temperature(temperature), max_tokens),
         limits=Limits(concurrency),
         timeout_seconds=timeout,
         gold=gold,
@@ -216,17 +214,6 @@ def _models(models: list[str] | None, endpoint: str | None, *, replay: bool = Fa
     if len({name for name, _ in found}) < len(found):
         raise ConfigError("a panel needs different judges; one --model is given twice")
     return tuple(found)
-
-
-def _temperature(word: str) -> float | None:
-    from etl.errors import ConfigError
-
-    if word == "none":
-        return None
-    try:
-        return float(word)
-    except ValueError:
-        raise ConfigError(f"--temperature {word} is neither a number nor `none`") from None
 
 
 def _show(judged: Judged) -> None:

@@ -20,6 +20,7 @@ import polars as pl
 from etl import artefacts
 from etl.artefacts import sha256_file
 from etl.errors import ConfigError
+from etl.outside.ask import Tally
 from evaluation.judge import parity
 from evaluation.judge.appropriateness import (
     CARD,
@@ -31,13 +32,13 @@ from evaluation.judge.appropriateness import (
     judge_row,
     row_table,
 )
-from evaluation.judge.ask import Tally, find_all
 from evaluation.judge.card import about, evidence, human, overall
 from evaluation.judge.certificate import PAPER_PARITY, certify
 from evaluation.judge.items import Unit
 from evaluation.judge.ledger import Kept, open_ledger
 from evaluation.judge.panel import Verdicts, combine
 from evaluation.judge.protocol import LIST, UNIT, Verdict, read_protocol
+from evaluation.judge.questions import find_all
 from evaluation.judge.run import (
     QUIET,
     Add,

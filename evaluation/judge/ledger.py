@@ -7,22 +7,21 @@ where the charts may be.
 
 from __future__ import annotations
 
-import fcntl
 import hmac
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 
 from etl.artefacts import sha256
-from etl.errors import ConfigError, ContractError
-from evaluation.judge.protocol import Reading, Reply, Verdict
+from etl.errors import ContractError
+from etl.outside import ledger
+from etl.outside.endpoint import Reply
+from evaluation.judge.protocol import Reading, Verdict
 
-TABLES = ("verdict", "failure", "snapshot")
+TABLES = ("judge/verdict.sql", "judge/failure.sql")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class Ledger:
             *(key, asked.protocol, asked.model_requested, reply.model, asked.prompt_sha, asked.context_hmac),
             *(asked.ingredient, asked.item_kind, asked.repeat, asked.provenance, reading.verdict, reading.state.value),
             *(reading.criteria, reading.evidence, reading.evidence_ok, reply.finish_reason),
-            *(reply.tokens_in, reply.tokens_out, reply.latency_ms, shutdown_date, _now(), reply.raw),
+            *(reply.tokens_in, reply.tokens_out, reply.latency_ms, shutdown_date, ledger.now(), reply.raw),
         )
         marks = ", ".join("?" * len(row))
         self._con.execute(f"INSERT INTO verdict VALUES ({marks}) ON CONFLICT DO NOTHING", row)
@@ -97,22 +96,17 @@ class Ledger:
             attempt,
             state,
             status,
-            _now(),
+            ledger.now(),
         )
         self._con.execute("INSERT INTO failure VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def resolve(self, requested: str, returned: str, shutdown_date: str | None) -> None:
         """Keep which model stands behind a name now."""
-        row = (requested, returned, shutdown_date, _now())
-        self._con.execute("INSERT INTO snapshot VALUES (?, ?, ?, ?)", row)
+        ledger.note_snapshot(self._con, requested, returned, shutdown_date)
 
     def last_snapshot(self, requested: str) -> tuple[str, str | None] | None:
         """Return which model stood behind a name when it was last asked, and its shutdown date."""
-        query = (
-            "SELECT model_returned, shutdown_date FROM snapshot WHERE model_requested = ? ORDER BY rowid DESC LIMIT 1"
-        )
-        row = self._con.execute(query, [requested]).fetchone()
-        return None if row is None else (row[0], row[1])
+        return ledger.last_snapshot(self._con, requested)
 
     def failures(self, requested: str) -> dict[str, int]:
         """Return how many requests to a model ever failed, by state."""
@@ -139,36 +133,9 @@ def open_ledger(path: Path) -> Iterator[Ledger]:
         ConfigError: another process has it open.
         ContractError: the file is no ledger, or its secret is gone.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path), _connected(path) as con:
-        try:
-            con.execute("PRAGMA journal_mode = WAL")
-            con.execute("PRAGMA synchronous = FULL")
-            for table in TABLES:
-                con.executescript((files("sql") / "judge" / f"{table}.sql").read_text("utf-8"))
-            begun = con.execute("SELECT count(*) FROM (SELECT 1 FROM verdict LIMIT 1)").fetchone()[0]
-        except sqlite3.DatabaseError:
-            raise ContractError(f"{path} is no ledger of `rxdraft judge`; choose another --ledger") from None
+    with ledger.open_tables(path, TABLES, "rxdraft judge") as con:
+        begun = con.execute("SELECT count(*) FROM (SELECT 1 FROM verdict LIMIT 1)").fetchone()[0]
         yield Ledger(con, _read_secret(path.with_suffix(".secret"), begun=bool(begun)))
-
-
-@contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    con = sqlite3.connect(path, isolation_level=None)  # every statement is its own transaction
-    try:
-        yield con
-    finally:
-        con.close()
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # goes with the process, however it ends
-        except OSError:
-            raise ConfigError(f"{path} is in use by another `rxdraft judge`; wait for it to end") from None
-        yield
 
 
 def _read_secret(path: Path, *, begun: bool) -> bytes:
@@ -185,7 +152,3 @@ def digest(kept: Iterable[Kept]) -> str:
     """Return one digest over answers, in the order of their keys: what a certificate rests on."""
     lines = sorted(f"{answer.key} {answer.verdict} {answer.criteria}\n" for answer in kept)
     return sha256("".join(lines).encode())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

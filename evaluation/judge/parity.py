@@ -11,10 +11,10 @@ from functools import partial
 import polars as pl
 
 from evaluation.judge.appropriateness import Appropriateness, parity_row
-from evaluation.judge.ask import Question
 from evaluation.judge.items import Charts
 from evaluation.judge.ledger import Kept, Ledger
 from evaluation.judge.protocol import LIST, Counts, State, read_counts, read_protocol
+from evaluation.judge.questions import Question
 
 Listed = tuple[int, tuple[str, ...]]
 """A stay and the drugs drafted for it."""

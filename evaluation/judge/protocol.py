@@ -13,14 +13,14 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from string import Template
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from etl.artefacts import sha256
+from etl.outside.endpoint import Reply
+from etl.outside.reading import State, read_shape
 from etl.prompts import Message
-
-_Shape = TypeVar("_Shape", bound=BaseModel)
 
 Answer = Literal["Y", "N", "U"]
 
@@ -34,17 +34,6 @@ class Verdict(StrEnum):
     INAPPROPRIATE = "inappropriate"
     INSUFFICIENT = "insufficient_information"
     ERROR = "error"
-
-
-class State(StrEnum):
-    """What an answer turned out to be; every one but ANSWERED is an error."""
-
-    ANSWERED = "answered"
-    TRUNCATED = "truncated"
-    CONTENT_FILTER = "content_filter"
-    REFUSAL = "refusal"
-    MALFORMED = "malformed"
-    TOO_LONG = "too_long"
 
 
 class Opinion(BaseModel):
@@ -120,29 +109,6 @@ UNIT, LIST = "unit-1", "list-1"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back over the wire.
-
-    Attributes:
-        model: as the server names itself: the snapshot behind an alias; "" where it does not say.
-        text: the answer; None where there is none.
-        finish_reason: "stop", "length", "content_filter", ...; "too_long" where the server refused the length.
-        refused: the server says the model refused.
-        tokens_in, tokens_out: as billed; 0 where the server does not say.
-        raw: the whole answer as JSON; may repeat the patient's chart.
-    """
-
-    model: str
-    text: str | None
-    finish_reason: str | None = None
-    refused: bool = False
-    tokens_in: int = 0
-    tokens_out: int = 0
-    latency_ms: int = 0
-    raw: str = "{}"
-
-
-@dataclass(frozen=True, slots=True)
 class Reading:
     """An answer as read.
 
@@ -161,7 +127,7 @@ class Reading:
 
 def read_opinion(reply: Reply, chart: str) -> Reading:
     """Read an answer to `unit`: exactly the schema, or an error that says what is wrong. Total."""
-    opinion = _read(reply, Opinion)
+    opinion = read_shape(reply, Opinion)
     if isinstance(opinion, State):
         return Reading(opinion, Verdict.ERROR)
     quoted = Verdict(opinion.verdict) is not Verdict.INSUFFICIENT or bool(opinion.evidence.strip())
@@ -177,35 +143,12 @@ def read_opinion(reply: Reply, chart: str) -> Reading:
 
 def read_counts(reply: Reply, listed: int) -> Reading:
     """Read an answer to `list`; one that does not count every drug once is malformed."""
-    counts = _read(reply, Counts)
+    counts = read_shape(reply, Counts)
     if isinstance(counts, State):
         return Reading(counts, Verdict.ERROR)
     if counts.appropriate + counts.inappropriate != listed:
         return Reading(State.MALFORMED, Verdict.ERROR)
     return Reading(State.ANSWERED, None, counts.model_dump_json())
-
-
-_FINISHES = {"length": State.TRUNCATED, "content_filter": State.CONTENT_FILTER, "too_long": State.TOO_LONG}
-
-
-def _read(reply: Reply, shape: type[_Shape]) -> _Shape | State:
-    if reply.finish_reason in _FINISHES:
-        return _FINISHES[reply.finish_reason]
-    if reply.refused:
-        return State.REFUSAL
-    try:
-        return shape.model_validate_json(_unfenced(reply.text or ""), strict=True)
-    except ValidationError:
-        return State.MALFORMED
-
-
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
-
-
-def _unfenced(text: str) -> str:
-    """Take off a Markdown fence: local servers without constrained decoding answer so."""
-    match = _FENCE.fullmatch(text)
-    return match[1] if match else text
 
 
 def is_quote(quote: str, chart: str) -> bool:

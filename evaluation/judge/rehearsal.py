@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import nullcontext
 
 from etl.errors import ConfigError
-from evaluation.judge.budget import estimates, read_prices
-from evaluation.judge.firewall import affirmation_form, let_pass
+from etl.outside.budget import estimates, read_prices
+from etl.outside.firewall import affirmation_form, let_pass
 from evaluation.judge.ledger import Ledger, open_ledger
 from evaluation.judge.run import Case, Settings, list_questions, plan_units, read_case, unit_questions
 

@@ -11,20 +11,21 @@ from pathlib import Path
 import polars as pl
 
 from etl.errors import ConfigError
+from etl.outside.ask import Interview, Limits, Tally
+from etl.outside.budget import check_budget, estimates, read_prices
+from etl.outside.endpoint import Decoding, Endpoint
+from etl.outside.firewall import Passage, Provenance, let_pass, read_provenance
 from etl.progress import Told
 from evaluation.interactions import read_interactions
 from evaluation.judge import parity
 from evaluation.judge.appropriateness import FOLDER
-from evaluation.judge.ask import Interview, Limits, Question, Tally, find_all
-from evaluation.judge.budget import check_budget, estimates, read_prices
 from evaluation.judge.decoys import Decoys
-from evaluation.judge.endpoint import Decoding, Endpoint
-from evaluation.judge.firewall import Passage, Provenance, let_pass, read_provenance
 from evaluation.judge.gold import Label, read_gold
 from evaluation.judge.items import Charts, Unit, read_charts, read_drafts, read_split
 from evaluation.judge.ledger import Kept, Ledger
 from evaluation.judge.plan import DECOY_SHARE, Plan, in_hidden_order, make_plan
 from evaluation.judge.protocol import UNIT, read_opinion, read_protocol
+from evaluation.judge.questions import Question, find_all
 
 Add = Callable[[str], Told]
 QUIET: Add = lambda title: lambda done, total, loss: None  # noqa: E731

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from etl.cohort import read_samples
-from evaluation.judge.ask import Limits
+from etl.outside.ask import Limits
 from evaluation.judge.run import Settings
-from tests.evaluation.judge.fake_server import FakeServer, write_drafts
+from tests.etl.outside.fake_server import FakeServer
+from tests.etl.outside.fixtures import open_cohort, plain_server
+from tests.evaluation.judge.opinions import opinion, write_drafts
+
+__all__ = ["open_cohort", "plain_server"]
 
 
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
-    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    started = FakeServer()
-    yield started
-    started.close()
-
-
-@pytest.fixture(scope="session")
-def open_cohort(tiny_hospital: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny hospital's cohort, declared open data."""
-    from etl.build import build_cohort
-    from etl.settings import CohortSettings
-
-    folder = tmp_path_factory.mktemp("open") / "run"
-    build_cohort(tiny_hospital, folder, CohortSettings(open_data=True))
-    return folder
+def server(plain_server: FakeServer) -> FakeServer:
+    """A server that approves of everything."""
+    plain_server.answer = lambda body: opinion()
+    return plain_server
 
 
 @pytest.fixture

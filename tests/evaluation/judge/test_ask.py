@@ -16,22 +16,11 @@ import pytest
 
 from etl.cohort import read_samples
 from etl.errors import ConfigError, ContractError
-from evaluation.judge.ask import Limits, Pace
-from evaluation.judge.endpoint import Decoding
+from etl.outside.endpoint import Decoding
 from evaluation.judge.judging import judge_units
 from evaluation.judge.run import Settings
-from tests.evaluation.judge.fake_server import (
-    NO,
-    OPINION,
-    UNSURE,
-    FakeServer,
-    Reply,
-    completion,
-    failure,
-    is_probe,
-    opinion,
-    write_drafts,
-)
+from tests.etl.outside.fake_server import FakeServer, Reply, completion, failure, is_probe
+from tests.evaluation.judge.opinions import NO, OPINION, UNSURE, opinion, write_drafts
 
 
 def first_then(first: Reply, then: Reply, times: int = 1) -> Callable[[dict[str, Any]], Reply]:
@@ -191,7 +180,7 @@ def test_a_server_that_has_stopped_answering_ends_the_run_and_loses_nothing(serv
         return opinion() if len(server.questions) <= 15 else failure(500)
 
     server.answer = answer
-    with pytest.raises(ConfigError, match=r"does not answer \(server_error 500\).*every verdict so far is kept"):
+    with pytest.raises(ConfigError, match=r"does not answer \(server_error 500\).*every answer so far is kept"):
         judge_units(few)
     assert stored(few)["answered"] == 15
     assert len(server.questions) < 15 + 3 * (few.limits.give_up_after + few.limits.concurrency)
@@ -262,16 +251,6 @@ def test_a_minute_holds_no_more_requests_than_allowed(server: FakeServer, few: S
     server.answer = answer
     judge_units(replace(few, limits=replace(few.limits, requests_per_minute=60 * 100)))
     assert moments[-1] - moments[0] >= (UNITS - 1) / 100 - 0.05
-
-
-def test_a_pace_deals_out_moments_evenly_and_holds_when_asked() -> None:
-    pace = Pace(60)
-    assert [pace.reserve(1, 100.0) for _ in range(3)] == [100, 101, 102]
-    assert pace.reserve(5, 200.0) == 200
-    assert pace.reserve(1, 200.0) == 205
-    pace.hold(300)
-    assert pace.reserve(1, 210.0) == 300
-    assert [Pace(None).reserve(10**6, 5.0) for _ in range(2)] == [5.0, 5.0]
 
 
 # --- identity ---------------------------------------------------------------------------------------------
@@ -405,7 +384,7 @@ def test_a_budget_that_runs_out_on_the_way_leaves_the_rest_open(
     server: FakeServer, few: Settings, prices: Path
 ) -> None:
     """A server may bill more than was estimated: the run stops at the limit, not behind it."""
-    from evaluation.judge.budget import read_prices
+    from etl.outside.budget import read_prices
 
     def answer(body: dict[str, Any]) -> Reply:
         status, headers, content = opinion()
@@ -426,10 +405,6 @@ def test_what_is_no_price_list_is_one_line(content: str, few: Settings, tmp_path
     path.write_text(content)
     with pytest.raises(ConfigError, match="quote"):
         judge_units(replace(few, prices=path))
-
-
-def test_the_shipped_limits_are_modest() -> None:
-    assert Limits().concurrency <= 8
 
 
 def test_a_probe_holds_no_word_of_a_patient(server: FakeServer, few: Settings) -> None:

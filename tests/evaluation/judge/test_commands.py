@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from etl.errors import ConfigError
 from evaluation.judge import commands as judge_commands
 from evaluation.judge.run import Settings
-from tests.evaluation.judge.fake_server import FakeServer
+from tests.etl.outside.fake_server import FakeServer
 
 
 @pytest.fixture

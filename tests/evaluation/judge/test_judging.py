@@ -23,19 +23,8 @@ from evaluation.judge.judging import judge_lists, judge_units
 from evaluation.judge.rehearsal import rehearse
 from evaluation.judge.run import Case, Settings, plan_units, read_case
 from evaluation.judge.share import export
-from tests.evaluation.judge.fake_server import (
-    NO,
-    OPINION,
-    UNSURE,
-    FakeServer,
-    Reply,
-    chance,
-    chart_and_drug,
-    completion,
-    is_probe,
-    opinion,
-    write_drafts,
-)
+from tests.etl.outside.fake_server import FakeServer, Reply, completion, is_probe
+from tests.evaluation.judge.opinions import NO, OPINION, UNSURE, chance, chart_and_drug, opinion, write_drafts
 
 Quality = dict[str, float]
 """The chance that the judge approves, by why a unit is asked."""

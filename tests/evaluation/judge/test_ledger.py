@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from etl.errors import ConfigError, ContractError
+from etl.outside.endpoint import Reply
+from etl.outside.reading import State
 from evaluation.judge.ledger import Asked, digest, open_ledger
-from evaluation.judge.protocol import Reading, Reply, State, Verdict
+from evaluation.judge.protocol import Reading, Verdict
 
 ASKED = Asked("unit-1", "judge", "p", "c", "aspirin", "draft", 0, "demo")
 READING = Reading(State.ANSWERED, Verdict.APPROPRIATE, '{"derived": "appropriate"}', "CANARY", True)

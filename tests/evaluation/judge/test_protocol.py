@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from etl.outside.endpoint import Reply
+from etl.outside.reading import State
 from evaluation.judge.protocol import (
     LIST,
     UNIT,
     Opinion,
     Reading,
-    Reply,
-    State,
     Verdict,
     is_quote,
     read_counts,

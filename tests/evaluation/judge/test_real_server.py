@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from evaluation.judge.endpoint import Decoding
+from etl.outside.endpoint import Decoding
 from evaluation.judge.judging import judge_units
 from evaluation.judge.run import Settings
 
@@ -55,7 +55,7 @@ def _wait_for(url: str) -> None:
 def test_a_random_model_behind_a_real_server_is_an_uncertified_judge(
     real_server: str, random_base: Path, settings: Settings
 ) -> None:
-    from tests.evaluation.judge.fake_server import write_drafts
+    from tests.evaluation.judge.opinions import write_drafts
 
     kept = {"left": 12}
 

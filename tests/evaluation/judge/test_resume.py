@@ -16,14 +16,15 @@ import pytest
 
 from evaluation.judge.judging import judge_units
 from evaluation.judge.run import Settings
-from tests.evaluation.judge.fake_server import FakeServer, Reply, opinion
+from tests.etl.outside.fake_server import FakeServer, Reply
+from tests.evaluation.judge.opinions import opinion
 
 CONCURRENCY = 4
 
 RUN = """
 import sys
 from pathlib import Path
-from evaluation.judge.ask import Limits
+from etl.outside.ask import Limits
 from evaluation.judge.judging import judge_units
 from evaluation.judge.run import Settings
 evaluation, cohort, url = sys.argv[1:]

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from etl.errors import ConfigError
-from evaluation.judge.ask import Price, Question, count_tokens
-from evaluation.judge.endpoint import Decoding
-from evaluation.judge.ledger import Ledger
-
-EXPECTED_ANSWER_TOKENS = 60
-"""Of one drug's answer."""
+from etl.outside.ask import Price, count_tokens
+from etl.outside.asked import Ledger, Question
+from etl.outside.endpoint import Decoding
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +24,7 @@ class Estimate:
         tokens_out: expected.
         tokens_out_most: if every answer were as long as it may be.
         price: None: unknown.
+        called: what the questions are called.
     """
 
     model: str
@@ -36,6 +34,7 @@ class Estimate:
     tokens_out: int
     tokens_out_most: int
     price: Price | None
+    called: str = "units"
 
     @property
     def usd(self) -> float | None:
@@ -51,7 +50,7 @@ class Estimate:
         """Say it in one line."""
         usd = "price unknown" if self.usd is None else f"${self.usd:,.2f}, at most ${self.usd_most:,.2f}"
         return (
-            f"{self.model}: {self.units:,} units, {self.stored:,} stored, {self.units - self.stored:,} to ask; "
+            f"{self.model}: {self.units:,} {self.called}, {self.stored:,} stored, {self.units - self.stored:,} to ask; "
             f"tokens in {self.tokens_in:,}, out {self.tokens_out:,}; {usd}"
         )
 
@@ -93,7 +92,7 @@ def check_budget(estimates: list[Estimate], max_usd: float) -> None:
 
 def estimates(
     models: Sequence[str],
-    prices: dict[str, Price],
+    prices: Mapping[str, Price],
     questions: Sequence[Callable[[], Question]],
     ledger: Ledger | None,
     decoding: Decoding,
@@ -111,14 +110,13 @@ def _estimate(
 ) -> Estimate:
     """Count what is open under the snapshot that answered last; under a new one all of it is."""
     last = ledger.last_snapshot(model) if ledger else None
-    open_, tokens, drugs = 0, 0, 0
+    open_, tokens, expected = 0, 0, 0
     for make in questions:
         question = make()
         if ledger and last and ledger.find(question.key(last[0], decoding)):
             continue
         open_ += 1
-        drugs += question.drugs
+        expected += question.expected_tokens
         tokens += count_tokens(question.messages)
     most = open_ * decoding.max_tokens
-    expected = min(EXPECTED_ANSWER_TOKENS * drugs, most)
-    return Estimate(model, len(questions), len(questions) - open_, tokens, expected, most, price)
+    return Estimate(model, len(questions), len(questions) - open_, tokens, min(expected, most), most, price)

@@ -37,7 +37,7 @@ FIELDS = {
     "no_human_review": "where the provider says in writing that nobody there reads it",
     "scope": "what is sent, and for what",
     "expires": "the last day this holds, YYYY-MM-DD",
-    "data_sha256": "of the cohort's cohort.json",
+    "data_sha256": "of the data: a cohort's cohort.json, or the file itself",
     "statement": "the sentence below, unchanged",
     "signature": "the person's name once more, typed by them",
 }
@@ -95,8 +95,14 @@ class Passage:
     affirmation_sha256: str | None = None
 
 
-def let_pass(provenance: Provenance, endpoint: str, cohort: Path, affirmation: Path | None) -> Passage:
-    """Return the passage of a cohort's text to an endpoint, if there is one.
+def let_pass(provenance: Provenance, endpoint: str, data: Path, affirmation: Path | None) -> Passage:
+    """Return the passage of a text to an endpoint, if there is one.
+
+    Args:
+        provenance: whose terms the text is under.
+        endpoint: the server's URL.
+        data: what the text is made of: a cohort's folder, or a file.
+        affirmation: a signed file; None: there is none.
 
     Raises:
         ConfigError: the URL is none, or credentialed data would leave this machine without a valid affirmation; what is
@@ -109,10 +115,10 @@ def let_pass(provenance: Provenance, endpoint: str, cohort: Path, affirmation: P
         return Passage(provenance, endpoint, local)
     if affirmation is None:
         raise ConfigError(
-            f"endpoint {_host(endpoint)} is not on this machine and the cohort is credentialed data; use a "
+            f"endpoint {_host(endpoint)} is not on this machine and {data} is credentialed data; use a "
             "local endpoint, or give --affirmation FILE, signed (--dry-run prints one to fill in)"
         )
-    problems = _problems(affirmation, endpoint, sha256_file(cohort / "cohort.json"))
+    problems = _problems(affirmation, endpoint, _digest(data))
     if problems:
         raise ConfigError(f"{affirmation} does not let credentialed data go: {'; '.join(problems)}")
     return Passage(provenance, endpoint, local, sha256(affirmation.read_bytes()))
@@ -142,6 +148,11 @@ def _problems(affirmation: Path, endpoint: str, data_sha256: str) -> list[str]:
     return problems
 
 
+def _digest(data: Path) -> str:
+    """Return what names the data: a file's digest; of a cohort that of its cohort.json, which names its files."""
+    return sha256_file(data / "cohort.json" if data.is_dir() else data)
+
+
 def _date(word: str) -> date | None:
     try:
         return date.fromisoformat(word)
@@ -149,7 +160,7 @@ def _date(word: str) -> date | None:
         return None
 
 
-def affirmation_form(endpoint: str, cohort: Path) -> str:
+def affirmation_form(endpoint: str, data: Path) -> str:
     """Return an affirmation to fill in: what is known is there, what a person has to answer for is empty."""
-    known = {"endpoint": endpoint, "data_sha256": sha256_file(cohort / "cohort.json"), "statement": STATEMENT}
+    known = {"endpoint": endpoint, "data_sha256": _digest(data), "statement": STATEMENT}
     return "\n".join(f'{name} = "{known.get(name, "")}"  # {meaning}' for name, meaning in FIELDS.items()) + "\n"

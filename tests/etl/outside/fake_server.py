@@ -1,4 +1,4 @@
-"""A server of known quality that speaks chat completions over real HTTP, and drafts for it to judge."""
+"""A server that speaks chat completions over real HTTP, and says what a test wants it to."""
 
 from __future__ import annotations
 
@@ -7,24 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
-
-import polars as pl
-
-from etl.artefacts import sha256, sha256_file
-from etl.cohort import read_samples
-
-OPINION = {
-    "indication": "Y",
-    "effectiveness": "Y",
-    "contraindication": "N",
-    "duplication": "N",
-    "evidence": "Sex: F",
-    "verdict": "appropriate",
-}
-NO = {**OPINION, "indication": "N", "verdict": "inappropriate"}
-UNSURE = {**OPINION, "indication": "U", "evidence": "", "verdict": "insufficient_information"}
 
 Reply = tuple[int, dict[str, str], bytes]
 Answering = Callable[[dict[str, Any]], Reply]
@@ -49,10 +32,6 @@ def completion(content: str | None, finish_reason: str = "stop", model: str = "j
     return 200, {}, json.dumps(answer).encode()
 
 
-def opinion(said: dict[str, str] = OPINION, **more: Any) -> Reply:
-    return completion(json.dumps(said), **more)
-
-
 def failure(status: int, code: str | None = None, **headers: str) -> Reply:
     error = {"message": "CANARY: Sex: F", "type": "x", "param": None, "code": code}
     return status, {"Retry-After-Ms": "1", **headers}, json.dumps({"error": error}).encode()
@@ -62,7 +41,7 @@ class FakeServer:
     """Speaks chat completions as OpenAI does; `answer` decides what it says to a question."""
 
     def __init__(self) -> None:
-        self.answer: Answering = lambda body: opinion()
+        self.answer: Answering = lambda body: completion("ready")
         self.questions: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.under_way = self.most_under_way = 0
@@ -82,7 +61,7 @@ class FakeServer:
                     fake.under_way += 1
                     fake.most_under_way = max(fake.most_under_way, fake.under_way)
                 try:
-                    self._send(*(opinion() if is_probe(body) and fake.probe_is_easy else fake.answer(body)))
+                    self._send(*(completion("ready") if is_probe(body) and fake.probe_is_easy else fake.answer(body)))
                 finally:
                     with fake._lock:
                         fake.under_way -= 1
@@ -126,30 +105,3 @@ class FakeServer:
 
 def is_probe(body: dict[str, Any]) -> bool:
     return "response_format" not in body and "text" not in body
-
-
-def chart_and_drug(body: dict[str, Any]) -> tuple[str, str]:
-    chart, _, drug = body["messages"][1]["content"].removeprefix("Chart:\n").rpartition("\n\nDrug: ")
-    return chart, drug
-
-
-def chance(*things: object) -> float:
-    """A number in [0, 1) that is the same for the same things."""
-    return int(sha256(repr(things).encode())[:8], 16) / 2**32
-
-
-def write_drafts(folder: Path, cohort: Path, row: str, lists: Callable[[dict[str, Any]], list[str] | None]) -> None:
-    """Write one row's drafts for the training split, which has patients enough; None: the answer is no list."""
-    drafts = [(sample, lists(sample)) for sample in read_samples(cohort, "train").iter_rows(named=True)]
-    table = pl.DataFrame(
-        {
-            "subject_id": [sample["subject_id"] for sample, _ in drafts],
-            "hadm_id": [sample["hadm_id"] for sample, _ in drafts],
-            "outcome": ["prose_only" if drugs is None else "ok" if drugs else "ok_empty_list" for _, drugs in drafts],
-            "drugs": [drugs or [] for _, drugs in drafts],
-        },
-        schema_overrides={"drugs": pl.List(pl.String)},
-    )
-    origin = {"cohort_sha256": sha256_file(cohort / "cohort.json"), "split": "train"}
-    (folder / "predictions").mkdir(parents=True, exist_ok=True)
-    table.write_parquet(folder / "predictions" / f"{row}.parquet", metadata={"rxdraft": json.dumps(origin)})

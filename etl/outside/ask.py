@@ -1,4 +1,4 @@
-"""Many questions to one judge: in parallel, at an allowed pace, again where that may help, each answer kept at once.
+"""Many questions to one model: in parallel, at an allowed pace, again where that may help, each answer kept at once.
 
 Every question ends in a counted state: an answer in the ledger, whatever it is worth, or a failure there that leaves
 it open for the next run. A server that has stopped answering ends the run; what came so far is kept.
@@ -14,14 +14,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from etl.artefacts import sha256
 from etl.errors import ConfigError, ContractError
+from etl.outside.asked import Ledger, Question
+from etl.outside.endpoint import Decoding, NoAnswerError, Reply, Respondent
 from etl.progress import Told
 from etl.prompts import Message
-from evaluation.judge.endpoint import Decoding, Judge, NoAnswerError
-from evaluation.judge.ledger import Asked, Kept, Ledger
-from evaluation.judge.protocol import Protocol, Reading, Reply
 
 LONGEST_WAIT_SECONDS = 300.0
 _CHARACTERS_PER_TOKEN = 4
@@ -45,33 +44,6 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of any judge: the words, how the answer is read, and what the ledger says of it."""
-
-    protocol: Protocol
-    messages: list[Message]
-    read: Callable[[Reply], Reading]
-    context_hmac: str
-    ingredient: str
-    item_kind: str
-    repeat: int
-    provenance: str
-    drugs: int = 1
-
-    def key(self, model: str, decoding: Decoding) -> str:
-        """Return the digest of everything that could change the answer of `model`, a snapshot's name."""
-        said = [self.protocol.digest, model, repr(self.messages), repr(decoding.described()), str(self.repeat)]
-        return sha256("\0".join(said).encode())
-
-    def asked(self, model: str) -> Asked:
-        """Return the ledger's words for it."""
-        return Asked(
-            *(self.protocol.name, model, self.protocol.digest, self.context_hmac),
-            *(self.ingredient, self.item_kind, self.repeat, self.provenance),
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """How hard a server may be pressed; None is no limit.
 
@@ -81,7 +53,7 @@ class Limits:
         tries: requests a question gets before it is left open.
         give_up_after: questions left open one after another before the run ends.
         first_wait_seconds: before the second try, where the server names no time; doubled each time.
-        max_usd: what this run may spend on this judge.
+        max_usd: what this run may spend on this model.
     """
 
     concurrency: int = 4
@@ -129,21 +101,50 @@ class Tally:
 
 
 class Interview:
-    """Puts questions to one judge."""
+    """Puts questions to one model; entered to learn which snapshot answers, left to let the connections go."""
 
     def __init__(
-        self, judge: Judge, decoding: Decoding, ledger: Ledger, limits: Limits, price: Price | None = None
+        self,
+        respondent: Respondent,
+        decoding: Decoding,
+        ledger: Ledger,
+        limits: Limits,
+        price: Price | None = None,
     ) -> None:
-        self._judge, self._decoding, self._ledger, self._limits, self._price = judge, decoding, ledger, limits, price
+        self._respondent, self._decoding, self._ledger = respondent, decoding, ledger
+        self._limits, self._price = limits, price
         self._requests, self._tokens = Pace(limits.requests_per_minute), Pace(limits.tokens_per_minute)
         self._left_open_in_a_row, self._under_way_usd = 0, 0.0
-        self._snapshot = ""
         self._put_already: set[str] = set()
         self._shutdown_date: str | None = None
+        self.snapshot = ""
         self.tally = Tally()
 
+    async def __aenter__(self) -> Self:
+        """Ask which snapshot answers.
+
+        Raises:
+            ConfigError: the server refuses, or does not answer.
+        """
+        try:
+            self.snapshot, self._shutdown_date = await self._resolve()
+            self._ledger.resolve(self._respondent.model, self.snapshot, self._shutdown_date)
+        except BaseException:
+            await self._respondent.close()
+            raise
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._respondent.close()
+
     async def run(self, questions: Sequence[Callable[[], Question]], told: Told) -> str:
-        """Ask what the ledger does not answer, and return the snapshot's name.
+        """Ask what the ledger does not answer, from first to last, and return the snapshot's name; see `put`."""
+        async with self:
+            await self.put(questions, told)
+        return self.snapshot
+
+    async def put(self, questions: Sequence[Callable[[], Question]], told: Told) -> None:
+        """Ask what the ledger does not answer.
 
         Args:
             questions: made only when their turn comes: a chart is long, a unit short.
@@ -153,23 +154,18 @@ class Interview:
             ConfigError: the server refuses, or has stopped answering; what came so far is kept.
             ContractError: another snapshot began to answer.
         """
+        waiting = iter(questions)
         try:
-            self._snapshot, self._shutdown_date = await self._resolve()
-            self._ledger.resolve(self._judge.model, self._snapshot, self._shutdown_date)
-            waiting = iter(questions)
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._limits.concurrency):
                     group.create_task(self._work(waiting, len(questions), told))
         except* (ConfigError, ContractError) as errors:
             raise errors.exceptions[0] from None
-        finally:
-            await self._judge.close()
-        return self._snapshot
 
     async def _resolve(self) -> tuple[str, str | None]:
         for attempt in range(1, self._limits.tries + 1):
             try:
-                return await self._judge.resolve()
+                return await self._respondent.resolve()
             except NoAnswerError as failure:
                 self._stop_if_refused(failure)
                 if attempt == self._limits.tries:
@@ -180,7 +176,7 @@ class Interview:
     async def _work(self, waiting: Iterator[Callable[[], Question]], total: int, told: Told) -> None:
         for make in waiting:  # shared: every worker takes the next one
             question = make()
-            key = question.key(self._snapshot, self._decoding)
+            key = question.key(self.snapshot, self._decoding)
             if key in self._put_already or self._ledger.find(key):
                 self.tally.stored += 1
             else:
@@ -194,11 +190,11 @@ class Interview:
             if not affordable:
                 self.tally.open["max_cost"] += 1
                 return
-            asked = question.asked(self._judge.model)
+            asked = question.asked(self._respondent.model)
             for attempt in range(1, self._limits.tries + 1):
                 await self._take_turn(count_tokens(question.messages) + self._decoding.max_tokens)
                 try:
-                    reply = await self._judge.ask(question.messages, question.protocol.schema)
+                    reply = await self._respondent.ask(question.messages, question.schema)
                 except NoAnswerError as failure:
                     self._ledger.fail(asked, attempt, failure.state, failure.status)
                     await self._bear(failure, attempt)
@@ -217,16 +213,16 @@ class Interview:
         if self._left_open_in_a_row >= self._limits.give_up_after:
             self._stop(failure)
 
-    def _keep(self, question: Question, key: str, asked: Asked, reply: Reply) -> None:
+    def _keep(self, question: Question, key: str, asked: Any, reply: Reply) -> None:
         if not reply.model:
-            reply = replace(reply, model=self._snapshot)
-        if reply.model != self._snapshot:
+            reply = replace(reply, model=self.snapshot)
+        if reply.model != self.snapshot:
             key = question.key(reply.model, self._decoding)  # it was paid for: kept, as what it is
         self._ledger.store(key, asked, reply, question.read(reply), self._shutdown_date)
-        if reply.model != self._snapshot:
+        if reply.model != self.snapshot:
             raise ContractError(
-                f"judge {self._judge.model} was {self._snapshot} and now answers as {reply.model}; verdicts of two are "
-                "never mixed: run again to judge with the new one"
+                f"{self._respondent.model} was {self.snapshot} and now answers as {reply.model}; answers of two are "
+                "never mixed: run again to ask the new one"
             )
         self._left_open_in_a_row = 0
         self.tally.asked += 1
@@ -270,13 +266,6 @@ class Interview:
     def _stop(self, failure: NoAnswerError) -> None:
         status = f" {failure.status}" if failure.status else ""
         raise ConfigError(
-            f"judge {self._judge.model} does not answer ({failure.state.strip()}{status}); "
-            "check --endpoint, --model and the key, then run again: every verdict so far is kept"
+            f"{self._respondent.model} does not answer ({failure.state.strip()}{status}); "
+            "check --endpoint, --model and the key, then run again: every answer so far is kept"
         )
-
-
-def find_all(
-    questions: Sequence[Callable[[], Question]], snapshot: str, decoding: Decoding, ledger: Ledger
-) -> list[Kept | None]:
-    """Return the ledger's answer to each question; None where it has none."""
-    return [ledger.find(make().key(snapshot, decoding)) for make in questions]

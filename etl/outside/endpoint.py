@@ -18,9 +18,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from etl.errors import ConfigError
+from etl.outside.firewall import Passage
 from etl.prompts import Message
-from evaluation.judge.firewall import Passage
-from evaluation.judge.protocol import Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +40,29 @@ class Decoding:
         return sent if self.temperature is None else {**sent, "temperature": self.temperature}
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back over the wire.
+
+    Attributes:
+        model: as the server names itself: the snapshot behind an alias; "" where it does not say.
+        text: the answer; None where there is none.
+        finish_reason: "stop", "length", "content_filter", ...; "too_long" where the server refused the length.
+        refused: the server says the model refused.
+        tokens_in, tokens_out: as billed; 0 where the server does not say.
+        raw: the whole answer as JSON; may repeat what was asked.
+    """
+
+    model: str
+    text: str | None
+    finish_reason: str | None = None
+    refused: bool = False
+    tokens_in: int = 0
+    tokens_out: int = 0
+    latency_ms: int = 0
+    raw: str = "{}"
+
+
 class NoAnswerError(Exception):
     """A request brought no answer.
 
@@ -58,7 +80,7 @@ class NoAnswerError(Exception):
         self.state, self.status, self.wait_seconds, self.again = state, status, wait_seconds, again
 
 
-class Judge(Protocol):
+class Respondent(Protocol):
     """Whoever answers questions: a server, or a stand-in."""
 
     model: str
@@ -105,7 +127,7 @@ class Endpoint:
         try:
             import openai
         except ImportError:
-            raise ConfigError("rxdraft judge needs the openai package: pip install 'rxdraft[judge]'") from None
+            raise ConfigError("asking a server needs the openai package: pip install 'rxdraft[judge]'") from None
         for name in ("openai", "httpx2", "httpcore2"):  # what they tell at DEBUG is not ours to promise
             logging.getLogger(name).setLevel(logging.WARNING)
         self._openai = openai
@@ -208,11 +230,11 @@ def _read_response(text: str, latency_ms: int) -> Reply:
 
 
 _CODES = {"content_filter": "content_filter", "context_length_exceeded": "too_long"}
-"""Error codes that are answers: about this chart, not about the server."""
+"""Error codes that are answers: about this question, not about the server."""
 
 
 def _read_status(error: Any) -> Reply:
-    """Return what an HTTP error says about the chart, its model unnamed, or raise what it says about the server."""
+    """Return what an HTTP error says about the question, its model unnamed, or raise what it says about the server."""
     status, code = error.status_code, str(error.code or "")
     if status == 400 and code in _CODES:
         return Reply("", None, _CODES[code])

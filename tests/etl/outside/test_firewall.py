@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from etl.errors import ConfigError
-from evaluation.judge.firewall import (
+from etl.outside.firewall import (
     FIELDS,
     Provenance,
     affirmation_form,
@@ -108,6 +108,16 @@ def signed(cohort: Path, path: Path, **changed: Any) -> Path:
 def test_a_signed_affirmation_lets_them_go_and_is_named(tiny_cohort: Path, tmp_path: Path) -> None:
     passage = let_pass(Provenance.CREDENTIALED, REMOTE, tiny_cohort, signed(tiny_cohort, tmp_path / "a.toml"))
     assert passage.affirmation_sha256 is not None
+
+
+def test_an_affirmation_for_a_file_holds_for_that_content_alone(tmp_path: Path) -> None:
+    data = tmp_path / "seeds.jsonl"
+    data.write_text("one")
+    affirmation = signed(data, tmp_path / "a.toml")
+    assert not let_pass(Provenance.CREDENTIALED, REMOTE, data, affirmation).local
+    data.write_text("another")
+    with pytest.raises(ConfigError, match="data_sha256 is another"):
+        let_pass(Provenance.CREDENTIALED, REMOTE, data, affirmation)
 
 
 @pytest.mark.parametrize("field", FIELDS)

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from etl.errors import ConfigError
-from evaluation.judge.endpoint import Decoding, Endpoint, _wait_seconds
-from evaluation.judge.firewall import Passage, Provenance
-from evaluation.judge.protocol import UNIT, Reply, read_protocol
-from tests.evaluation.judge.fake_server import OPINION, FakeServer
+from etl.outside.endpoint import Decoding, Endpoint, Reply, _wait_seconds
+from etl.outside.firewall import Passage, Provenance
+from tests.etl.outside.fake_server import FakeServer
 
 REMOTE = Passage(Provenance.DEMO, "https://judge.example.org/v1", local=False)
+SCHEMA = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
 MESSAGES = [{"role": "user", "content": "hello"}]
 
 
@@ -54,14 +54,14 @@ def ask(server: FakeServer, answer: Mapping[str, Any]) -> Reply:
 
     async def once() -> Reply:
         try:
-            return await endpoint.ask(MESSAGES, read_protocol(UNIT).schema)
+            return await endpoint.ask(MESSAGES, SCHEMA)
         finally:
             await endpoint.close()
 
     return asyncio.run(once())
 
 
-TEXT = {"type": "output_text", "text": json.dumps(OPINION), "annotations": []}
+TEXT = {"type": "output_text", "text": json.dumps({"word": "yes"}), "annotations": []}
 
 
 def test_the_responses_api_is_asked_in_its_own_words_and_stores_nothing(server: FakeServer) -> None:
