@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from serving.recommendation import Drafter
+    from etl.domain import Admission
+    from serving.recommendation import Drafter, Recommendation
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ def recommend(
     json: Annotated[Path, typer.Option(help="One admission, as POST /v1/drafts takes it.", allow_dash=True)],
     base: _BASE = None,
     data: _DATA = None,
+    raw: Annotated[bool, typer.Option("--raw", help="What the model writes, not held to the formulary.")] = False,
 ) -> None:
     """Draft a list for one admission, without a server."""
     import sys
@@ -48,8 +50,17 @@ def recommend(
 
     recommender = _loader(model, base, data)()
     admission = request.to_admission(recommender.vocabulary)
-    [recommendation] = recommender.recommend([admission])
+    [recommendation] = _raw(recommender, admission) if raw else recommender.recommend([admission])
     print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender).model_dump_json(indent=2))
+
+
+def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:
+    from etl.errors import ConfigError
+    from serving.recommender import Recommender
+
+    if not isinstance(recommender, Recommender):
+        raise ConfigError("a baseline writes nothing; leave --raw out")
+    return recommender.recommend([admission], raw=True)
 
 
 def serve(

@@ -1,4 +1,4 @@
-"""Run the language model: token ids in, text or likelihoods out. Knows no drug and no patient."""
+"""Run the language model: token ids in, text, lists or likelihoods out. Knows no patient."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from transformers import LogitsProcessor, LogitsProcessorList
 
 from etl.artefacts import sha256
 from etl.errors import ContractError
+from serving.decoding.decoder import Ask, Drawn, ListDecoder, draw_lists
+from serving.decoding.trie import FormularyTrie
 from training import base as bases
 from training.checkpoint import checked_weights
 from training.manifest import Manifest
@@ -64,7 +66,7 @@ class Engine:
             )
         self.tokenizer: Any = bases.load_tokenizer(folder)
         self._model: Any = bases.load_model(folder, bases.resolve_dtype("auto"), bases.resolve_attention("auto"))
-        self._end = bases.end_of_turn(self.tokenizer)
+        self.end = bases.end_of_turn(self.tokenizer)
         self._lock = threading.Lock()
 
     def add_adapter(self, name: str, checkpoint: Path, manifest: Manifest) -> None:
@@ -125,6 +127,20 @@ class Engine:
         answers = self._in_batches(repeated, adapter, max_new_tokens, batch_size, draw)
         return [answers[i * samples : (i + 1) * samples] for i in range(len(prompts))]
 
+    def draw(self, asks: Sequence[Ask], adapter: str | None, trie: FormularyTrie, rows: int = 64) -> list[list[Drawn]]:
+        """Return each ask's lists of formulary drugs, in the order given.
+
+        Args:
+            asks: prompts and how to draw from them.
+            adapter: name given to `add_adapter`; None: the base alone.
+            trie: of the formulary, compiled with this engine's tokenizer.
+            rows: lists in the making at once.
+        """
+        decoder = ListDecoder(self.causal, trie, max([rows, *(ask.rows for ask in asks)]))
+        with self.turned_to(adapter):
+            found = dict(draw_lists(decoder, asks))
+        return [found[i] for i in range(len(asks))]
+
     @torch.inference_mode()
     def log_likelihoods(
         self,
@@ -142,14 +158,19 @@ class Engine:
             batch_size: prompts read side by side.
         """
         found: dict[int, list[Likelihood]] = {}
-        with self._turned_to(adapter):
+        with self.turned_to(adapter):
             for batch in _batches(prompts, batch_size):
                 scores = self._score([prompts[i] for i in batch], [continuations[i] for i in batch])
                 found.update(zip(batch, scores, strict=True))
         return [found[i] for i in range(len(prompts))]
 
+    @property
+    def causal(self) -> Any:
+        """The causal language model, whatever adapters stand in its layers; to be run within `turned_to`."""
+        return self._model.get_base_model() if isinstance(self._model, PeftModel) else self._model
+
     @contextmanager
-    def _turned_to(self, adapter: str | None) -> Iterator[None]:
+    def turned_to(self, adapter: str | None) -> Iterator[None]:
         """Hold the lock and the model with this adapter on, or with none."""
         with self._lock:
             if adapter is not None:
@@ -171,7 +192,7 @@ class Engine:
         draw: Callable[[list[int]], _Draw | None] = lambda batch: None,
     ) -> list[Generated]:
         answers: dict[int, Generated] = {}
-        with self._turned_to(adapter):
+        with self.turned_to(adapter):
             for batch in _batches(prompts, batch_size):
                 texts = self._generate([prompts[i] for i in batch], max_new_tokens, draw(batch))
                 answers.update(zip(batch, texts, strict=True))
@@ -187,13 +208,13 @@ class Engine:
             temperature=None,
             top_p=None,
             logits_processor=LogitsProcessorList([drawn] if drawn else []),
-            eos_token_id=self._end,
+            eos_token_id=self.end,
             pad_token_id=self.tokenizer.pad_token_id,
         )
         answers = []
         for ids in whole[:, input_ids.shape[1] :].tolist():
-            ended = self._end in ids
-            kept = ids[: ids.index(self._end)] if ended else ids
+            ended = self.end in ids
+            kept = ids[: ids.index(self.end)] if ended else ids
             answers.append(Generated(self.tokenizer.decode(kept, skip_special_tokens=True), truncated=not ended))
         return answers
 

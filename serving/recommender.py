@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 from etl import prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
+from serving.decoding.decoder import Ask
+from serving.decoding.trie import FormularyTrie
 from serving.engine import Engine
 from serving.recommendation import Recommendation
 from serving.schemas import ModelIdentity
@@ -49,8 +52,18 @@ class Recommender:
             formulary_sha256=manifest.formulary_sha256,
         )
 
-    def recommend(self, admissions: Sequence[Admission]) -> list[Recommendation]:
-        """Draft a list for each admission.
+    @cached_property
+    def trie(self) -> FormularyTrie:
+        """The formulary in the engine's tokens."""
+        return FormularyTrie(self.engine.tokenizer, self.vocabulary.formulary, self.engine.end)
+
+    def recommend(self, admissions: Sequence[Admission], *, raw: bool = False) -> list[Recommendation]:
+        """Draft a list of formulary drugs for each admission.
+
+        Args:
+            admissions: each with a diagnosis.
+            raw: whatever the model writes instead; where that is a list of formulary drugs without a repeat, it is the
+                same list.
 
         Raises:
             ConfigError: an admission has no diagnosis to go by.
@@ -62,11 +75,22 @@ class Recommender:
             prompts.encode_prompt(self.engine.tokenizer, prompts.render_prompt(admission), room)
             for admission in admissions
         ]
-        answers = self.engine.generate([ids for ids, _ in encoded], self.adapter, self.manifest.max_answer_tokens)
+        written = (self._raw if raw else self._constrained)([ids for ids, _ in encoded])
         return [
-            Recommendation(prompts.parse_answer(answer.text, truncated=answer.truncated), answer.text, dropped)
-            for answer, (_, dropped) in zip(answers, encoded, strict=True)
+            Recommendation(answer, text, dropped) for (answer, text), (_, dropped) in zip(written, encoded, strict=True)
         ]
+
+    def _raw(self, encoded: Sequence[list[int]]) -> list[tuple[prompts.Answer, str]]:
+        found = self.engine.generate(encoded, self.adapter, self.manifest.max_answer_tokens)
+        return [(prompts.parse_answer(one.text, truncated=one.truncated), one.text) for one in found]
+
+    def _constrained(self, encoded: Sequence[list[int]]) -> list[tuple[prompts.Answer, str]]:
+        asks = [Ask(ids, self.manifest.max_answer_tokens) for ids in encoded]
+        lists = [
+            tuple(self.trie.names[item] for item in drawn.items)
+            for [drawn] in self.engine.draw(asks, self.adapter, self.trie)
+        ]
+        return [(prompts.Answer(prompts.Outcome.OK, drugs), prompts.render_answer(drugs)) for drugs in lists]
 
 
 def load_recommenders(checkpoints: Sequence[Path], base: str | None = None) -> list[Recommender]:
