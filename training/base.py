@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as hf_logging
 
 from etl import artefacts
@@ -22,8 +28,12 @@ PAD_TOKENS = ("<|finetune_right_pad_id|>", "<|reserved_special_token_0|>")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def resolve_attention(wanted: str) -> str:
+def resolve_attention(wanted: str, dtype: torch.dtype = torch.bfloat16) -> str:
     """Return the attention to run: what was asked for, or the fastest that is there.
+
+    Args:
+        wanted: as the config has it.
+        dtype: of the weights; FlashAttention-2 knows no float32.
 
     Raises:
         ConfigError: flash_attention_2 was asked for by name and cannot run; nothing is put in its place.
@@ -33,7 +43,10 @@ def resolve_attention(wanted: str) -> str:
         raise ConfigError(
             "attention flash_attention_2 needs a CUDA GPU and flash-attn: pip install 'rxdraft[gpu]', or attention=auto"
         )
-    chosen = ("flash_attention_2" if possible else "sdpa") if wanted == "auto" else wanted
+    if wanted == "flash_attention_2" and dtype == torch.float32:
+        raise ConfigError("attention flash_attention_2 wants dtype bfloat16, found float32; or take attention=auto")
+    fastest = "flash_attention_2" if possible and dtype != torch.float32 else "sdpa"
+    chosen = fastest if wanted == "auto" else wanted
     log.info("attention: %s", chosen)
     return chosen
 
@@ -68,6 +81,11 @@ def base_folder(base: str) -> Path:
             f"base {base}: no such folder, and the hub gave none ({type(error).__name__}); "
             "give a folder, log in with `hf auth login`, or use --base tiny"
         ) from None
+
+
+def base_revision(folder: Path) -> str | None:
+    """Return the hub's commit of a base that lies in the hub's cache; None for a folder of the user's."""
+    return folder.name if folder.parent.name == "snapshots" else None
 
 
 def base_sha256(folder: Path) -> str:
@@ -106,8 +124,20 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     return vocabulary.get("<|eot_id|>", tokenizer.eos_token_id)
 
 
-def load_model(folder: Path, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    """Load a base's weights onto `device()`, in evaluation mode."""
+def load_model(
+    folder: Path, dtype: torch.dtype, attention: str, quantization: BitsAndBytesConfig | None = None
+) -> PreTrainedModel:
+    """Load a base's weights onto `device()`, in evaluation mode.
+
+    Args:
+        folder: of the base.
+        dtype: of its weights, and in which 4-bit weights calculate.
+        attention: as `resolve_attention` returns it.
+        quantization: 4-bit weights; None: as they are.
+    """
     hf_logging.disable_progress_bar()  # this command shows its own
-    model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
-    return model.to(device()).eval()
+    settings: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
+    if quantization is not None:  # packed weights are made where they stay
+        settings |= {"quantization_config": quantization, "device_map": {"": device()}}
+    model: Any = AutoModelForCausalLM.from_pretrained(folder, **settings)
+    return (model if quantization else model.to(device())).eval()

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel, set_peft_model_state_dict
@@ -29,17 +30,10 @@ def save(
     cohort: Path,
     manifest: Manifest,
 ) -> None:
-    """Write weights, vocabulary, trainer state and, last, the manifest."""
+    """Write weights, vocabulary, trainer state and, last, the manifest with the digest of the weights."""
     with artefacts.whole_or_absent(folder) as new:
         weights = new / manifest.weights_folder
-        if isinstance(model, PeftModel):
-            # "auto" would ask the hub whether the embeddings changed; they never do here.
-            model.save_pretrained(weights, save_embedding_layers=False)
-            (weights / "README.md").unlink(missing_ok=True)
-            _settle(weights / "adapter_config.json")
-        else:
-            model.save_pretrained(weights)  # type: ignore[operator]
-            tokenizer.save_pretrained(weights)
+        _save_weights(weights, model, tokenizer, manifest)
         (new / "vocabulary").mkdir()
         for path in (cohort / name for name in VOCABULARY):
             if path.is_file():
@@ -49,11 +43,21 @@ def save(
         write_manifest(new, replace(manifest, weights_sha256=weights_sha256(weights)))
 
 
-def _settle(config: Path) -> None:
-    """Give PEFT's config one order: it keeps the targets as a set, which every process lists in its own way."""
-    content = artefacts.read_json(config, "rxdraft train")
-    content["target_modules"] = sorted(content["target_modules"])
-    artefacts.write_json(config, content)
+def _save_weights(weights: Path, model: Any, tokenizer: PreTrainedTokenizerBase, manifest: Manifest) -> None:
+    """Write adapter/ or model/, as any loader reads them."""
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(weights, max_shard_size="1TB")  # one file, as it is read back
+        tokenizer.save_pretrained(weights)
+        return
+    # "auto" would ask the hub whether the embeddings changed; they never do here.
+    model.save_pretrained(weights, save_embedding_layers=False)
+    (weights / "README.md").unlink(missing_ok=True)
+    path = weights / "adapter_config.json"
+    config = artefacts.read_json(path, "rxdraft train")
+    config["target_modules"] = sorted(config["target_modules"])  # PEFT keeps a set, in another order every process
+    # PEFT leaves them empty where the base was built in memory, and a loader looks for the base there.
+    config |= {"base_model_name_or_path": manifest.base, "revision": manifest.base_revision}
+    artefacts.write_json(path, config)
 
 
 def weights_sha256(weights: Path) -> str:
@@ -98,7 +102,8 @@ def load_trainer(optimizers: Sequence[torch.optim.Optimizer], folder: Path) -> N
     path = folder / "trainer" / "optimizers.pt"
     if not path.is_file():
         raise ContractError(f"{folder} is the newest checkpoint and has no trainer/; remove it to go on from an older")
-    for optimizer, state in zip(optimizers, torch.load(path, weights_only=True), strict=True):
+    states = torch.load(path, weights_only=True, map_location="cpu")  # each goes to where its weight is
+    for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict(state)
 
 

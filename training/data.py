@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -94,6 +94,11 @@ def encode_split(
     return EncodedSplit(rows, shortened)
 
 
+def as_learned(row: Encoded, loss_on: Literal["response", "all"]) -> Encoded:
+    """Return the row as the loss takes it: under `all`, every token but the first counts as the answer's."""
+    return row if loss_on == "response" else Encoded(row.input_ids, 1)
+
+
 def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """Return one epoch's batches as row numbers: a pure function of its arguments.
 
@@ -110,6 +115,45 @@ def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: in
         batches += [part[i : i + batch_size] for i in range(0, len(part), batch_size)]
     draw.shuffle(batches)
     return batches
+
+
+def deal(
+    batch: Sequence[Encoded], cut: Callable[[Sequence[Encoded]], list[list[Encoded]]], processes: int, process: int
+) -> list[list[Encoded]]:
+    """Return the micro-batches of one process: every n-th row of the batch, cut.
+
+    All processes get equally many, since each forward pass of a model that is spread over them waits for all;
+    one that has no row left gets a stand-in from which nothing is learned.
+
+    Args:
+        batch: by length, as `epoch_batches` has it: then shares are alike and micro-batches need little padding.
+        cut: how a share becomes micro-batches.
+        processes: among whom the batch is dealt.
+        process: which of them asks, from 0.
+    """
+    shares = [cut(batch[place::processes]) for place in range(processes)]
+    stand_in = Encoded(batch[0].input_ids[:2], 2)
+    missing = max(map(len, shares)) - len(shares[process])
+    return [*shares[process], *([stand_in] for _ in range(missing))]
+
+
+def cut_by_rows(rows: Sequence[Encoded], size: int) -> list[list[Encoded]]:
+    """Cut rows into micro-batches of `size`, the last perhaps smaller."""
+    return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+
+def cut_by_tokens(rows: Sequence[Encoded], tokens: int) -> list[list[Encoded]]:
+    """Cut rows into micro-batches of at most `tokens` with padding; a row longer than that stands alone."""
+    cut: list[list[Encoded]] = []
+    longest = 0
+    for row in rows:
+        longest = max(longest, len(row.input_ids))
+        if cut and (len(cut[-1]) + 1) * longest <= tokens:
+            cut[-1].append(row)
+        else:
+            cut.append([row])
+            longest = len(row.input_ids)
+    return cut
 
 
 def collate(rows: Sequence[Encoded], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:

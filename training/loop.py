@@ -3,64 +3,62 @@
 Our own loop rather than a trainer's: the vocabulary projection runs on response tokens only, the freeze is
 checked around every evaluation, and the order of the data is a pure function of seed and epoch, so that a
 run that was killed ends with the same bits as one that was not.
+
+    loop.py         the story of a run: this
+    learner.py      the model as it learns: built, gone on from a checkpoint, kept in one
+    step.py         one optimiser step, and the validation loss
+    feed.py         rows -> tensors of one process: data.py pads, packing.py packs
+    loss.py         tensors -> loss
+    distributed.py  several processes
+    looks.py        the best step by validation loss, and when to stop
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-
-import torch
-from accelerate import Accelerator
-from peft import PeftModel
-from torch import nn
-from torch.nn import functional as F  # noqa: N812
 
 from etl import artefacts
 from etl.cohort import read_cohort, read_training_prompts
 from etl.errors import ConfigError
 from etl.progress import Told
+from training import advice, kernels, methods
 from training import base as bases
-from training import checkpoint, fa_lora
 from training.config import TrainConfig
-from training.data import IGNORED, Encoded, collate, encode_split, epoch_batches
+from training.data import encode_split, epoch_batches
+from training.distributed import Processes
+from training.learner import Learner, build
+from training.looks import Looks, stopped_at
 from training.manifest import find_checkpoints, read_manifest
-from training.optimisers import learning_rate, make_optimizers
-from training.run import Run, StepLog, claim, describe
+from training.packing import packs
+from training.run import Run, claim
+from training.step import NotFiniteError
+from training.tracking import Log, Tracker, open_log
 
 log = logging.getLogger(__name__)
 
-STANDS_STILL = 1e-3
-"""|ΔW| / |W| below which a checkpoint is hardly another model than its base; said in a warning."""
+UPDATE_NORM_EVERY = 50
+"""Steps between two entries of |ΔW| in the log, beside those at checkpoints and looks."""
+
+NOT_FINITE = "not-finite.json"
+"""In a run's folder: the rows of the batch that ended it. They are the cohort's, so they stay where the run is."""
 
 
-class ResponseLoss(nn.Module):
-    """Summed cross-entropy over response tokens; the logits of prompt tokens are never made.
-
-    Exact, and on a real vocabulary most of what memory is needed for: responses are few among the tokens.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the sum; both arguments are (batch, tokens), right-padded, without a mask."""
-        causal_lm: Any = self.model.get_base_model() if isinstance(self.model, PeftModel) else self.model
-        hidden = causal_lm.model(input_ids=input_ids, use_cache=False).last_hidden_state[:, :-1]
-        target = labels[:, 1:]  # (batch, tokens - 1)
-        kept = target != IGNORED
-        return F.cross_entropy(causal_lm.lm_head(hidden[kept]).float(), target[kept], reduction="sum")
-
-
-def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Callable[[str], Told]) -> list[Path]:
+def train(
+    config: TrainConfig,
+    cohort: Path,
+    base: str,
+    out: Path,
+    on_run: Callable[[str], Told],
+    trackers: Sequence[Tracker] = (),
+) -> list[Path]:
     """Train every rank of the config in turn, each in a folder of its own, and return the checkpoints.
 
     What is whole is kept: a run whose last checkpoint stands is skipped, one that was killed goes on from
-    its newest checkpoint.
+    its newest checkpoint. Started by torchrun or accelerate launch, all processes share every run.
 
     Args:
         config: settings of all runs.
@@ -68,12 +66,15 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
         base: folder or hub id.
         out: gets a folder rank-R for each rank, or `full`.
         on_run: told each run's name when it begins; returns who is told of its steps.
+        trackers: who gets a copy of the log.
 
     Raises:
         ConfigError, ContractError: data, base, config or what stands in `out` do not fit together.
     """
+    refuse_impossible(config)  # before the data are encoded, not after
+    for said in advice.on_config(config):
+        log.warning(said)
     base_folder = bases.base_folder(base)
-    bases.resolve_attention(config.attention)  # refused before the data are encoded, not after
     tokenizer = bases.load_tokenizer(base_folder)
     described = read_cohort(cohort)
     dialogues = described.get("kind") == "dialogues"
@@ -83,10 +84,12 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
     }
     if not splits["train"].rows:
         raise ConfigError(f"{cohort} has no training samples")
+    if config.patience is not None and not splits["validation"].rows:
+        raise ConfigError(f"{cohort} has no validation samples, which patience looks at")
     base_sha256 = bases.base_sha256(base_folder)
     cohort_sha256 = artefacts.sha256_file(cohort / "cohort.json")
     made = []
-    for rank in config.ranks if config.method == "fa-lora" else (0,):
+    for rank in (0,) if config.method == "full" else config.ranks:
         name = f"rank-{rank}" if rank else "full"
         run = Run(
             config=config,
@@ -102,163 +105,146 @@ def train(config: TrainConfig, cohort: Path, base: str, out: Path, on_run: Calla
             train=splits["train"],
             validation=splits["validation"],
         )
-        made += train_run(run, on_run(name))
+        made += train_run(run, on_run(name), trackers)
     return made
 
 
-def train_run(run: Run, on_step: Told) -> list[Path]:
-    """Train one rank from its newest checkpoint, or from the start, to its last checkpoint."""
-    claim(run)
-    steps = run.checkpoint_steps
-    done = {path: read_manifest(path).step for path in find_checkpoints(run.folder)}
-    newest = max(done, key=done.__getitem__, default=None)
-    if newest and done[newest] == steps[-1]:
-        on_step(steps[-1], steps[-1], read_manifest(newest).losses["train"] or 0.0)
-        return list(done)
+def refuse_impossible(config: TrainConfig) -> None:
+    """See that this machine can run what the config asks for.
 
-    accelerator = Accelerator()
-    if accelerator.num_processes > 1:
-        raise ConfigError(f"started as {accelerator.num_processes} processes, wanted 1: a run is one process")
-    model = _build(run)
-    if newest:
-        checkpoint.load_weights(model, newest)
-        log.info("going on from step %d", done[newest])
-    if run.rank:
-        fa_lora.freeze_lora_a(model)
-        fa_lora.check_only_b_trains(model)
-    optimizers = make_optimizers(run.config, model)
-    if newest:
-        checkpoint.load_trainer(optimizers, newest)
-    loss_module, *prepared = accelerator.prepare(ResponseLoss(model), *optimizers)
-    first_a = fa_lora.lora_a(model) if run.rank else {}
-    started_at = done[newest] if newest else 0
-    loss_sum, token_count = 0.0, 0
-    with StepLog(run.folder / "log.jsonl", keep=started_at) as step_log:
-        for step, epoch, rows in _steps_from(run, started_at):
-            loss, tokens, entry = _step(run, accelerator, loss_module, prepared, step, rows)
-            loss_sum, token_count = loss_sum + loss, token_count + tokens
-            step_log.write({"step": step, "epoch": epoch, **entry})
-            on_step(step, steps[-1], loss / tokens)
-            if step not in steps:
+    Raises:
+        ConfigError: it cannot; what is lacking is named.
+    """
+    attention = bases.resolve_attention(config.attention, bases.resolve_dtype(config.dtype))
+    packs(config, attention)
+    methods.refuse_impossible(config)
+    kernels.refuse_impossible(config)
+
+
+def train_run(run: Run, on_step: Told, trackers: Sequence[Tracker] = ()) -> list[Path]:
+    """Train one rank from its newest checkpoint, or from the start, to its last step or as long as patience lasts."""
+    processes = Processes(run.config.sharding)
+    with processes.one_by_one():
+        claim(run)
+    newest, last = _newest(run), run.checkpoint_steps[-1]
+    done = read_manifest(newest).step if newest else 0
+    looks = Looks(run.folder, done, run.config.patience)
+    if newest and (done == last or looks.exhausted or stopped_at(run.folder)):
+        on_step(last, last, None)
+        return find_checkpoints(run.folder)
+
+    learner = build(run, newest, processes)
+    since_kept = Mean()
+    with _log(run, done, trackers, processes) as step_log:
+        for step, epoch, numbers in _steps_from(run, done):
+            entry = {"step": step, "epoch": epoch, **_step(run, learner, step, numbers)}
+            since_kept.add(entry["loss"], entry["response_tokens"])
+            looked = _looks_at(run, step)
+            if looked:
+                entry |= _look(run, learner, looks, step)
+            if run.rank and (looked or step % UPDATE_NORM_EVERY == 0):
+                entry["update_norm"] = methods.update_norm(learner.model)
+            step_log.write(entry)
+            on_step(step, last, f"loss {entry['loss']:.3f}, {entry['tokens'] / entry['seconds']:,.0f} tokens/s")
+            if not looked:
                 continue
-            losses = {"train": loss_sum / token_count, "validation": evaluate_loss(run, loss_module)}
-            if run.rank:
-                fa_lora.check_only_b_trains(model)
-                _check_a_unchanged(model, first_a)
-                _warn_if_still(model, step)
-            folder = run.folder / f"step-{step:06d}"
-            checkpoint.save(folder, model, run.tokenizer, optimizers, run.cohort, describe(run, model, step, losses))
-            checkpoint.drop_older_trainers(run.folder, folder)
-            log.info("step %d: train loss %.4f, validation loss %s", step, losses["train"], losses["validation"])
-            loss_sum, token_count = 0.0, 0
+            best = looks.best_step == step if "validation_loss" in entry else None
+            if step in run.checkpoint_steps or (best and run.config.patience):
+                learner.keep(run, step, {"train": since_kept.take(), "validation": entry.get("validation_loss")}, best)
+            if processes.first:
+                _drop_overtaken(run, looks)
+            if looks.exhausted:
+                log.info("stopped after step %d, the best was %d", step, looks.best_step)
+                break
+    if processes.first:
+        looks.write(ended=True)
     return find_checkpoints(run.folder)
 
 
-@torch.no_grad()
-def evaluate_loss(run: Run, loss_module: nn.Module) -> float | None:
-    """Return the mean loss per response token over the validation split; None where it has no sample."""
-    rows = sorted(run.validation.rows, key=lambda row: len(row.input_ids))
-    if not rows:
-        return None
-    training = loss_module.training
-    loss_module.eval()
-    total = 0.0
-    for start in range(0, len(rows), run.config.batch_size):
-        input_ids, labels = _batch(run, rows[start : start + run.config.batch_size])
-        total += float(loss_module(input_ids, labels))
-    loss_module.train(training)
-    return total / sum(row.response_tokens for row in rows)
+class Mean:
+    """The mean of what was added, by weight, since it was last taken."""
+
+    def __init__(self) -> None:
+        self._sum, self._weight = 0.0, 0
+
+    def add(self, value: float, weight: int) -> None:
+        """Add a value of a weight above 0."""
+        self._sum, self._weight = self._sum + value * weight, self._weight + weight
+
+    def take(self) -> float:
+        """Return the mean and begin anew; there must be something."""
+        mean = self._sum / self._weight
+        self._sum, self._weight = 0.0, 0
+        return mean
 
 
-def _step(
-    run: Run,
-    accelerator: Accelerator,
-    loss_module: nn.Module,
-    optimizers: list[Any],
-    step: int,
-    rows: list[Encoded],
-) -> tuple[float, int, dict[str, Any]]:
-    """Take one optimiser step; return the summed loss, the response tokens and what the log keeps."""
-    began = time.perf_counter()
-    rate = learning_rate(run.config, step, run.checkpoint_steps[-1])
-    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-        group["lr"] = rate
-    loss_module.train()
-    input_ids, labels = _batch(run, rows)
-    tokens = sum(row.response_tokens for row in rows)
-    loss = loss_module(input_ids, labels)
-    accelerator.backward(loss / tokens)
-    loss_sum = float(loss.detach())
-    learning = [weight for weight in loss_module.parameters() if weight.requires_grad]
-    norm = nn.utils.get_total_norm([weight.grad for weight in learning if weight.grad is not None])
-    if not torch.isfinite(norm):
-        raise ConfigError(f"the gradient of step {step} is not finite; lower learning_rate or set clip_norm")
-    if run.config.clip_norm is not None:
-        nn.utils.clip_grads_with_norm_(learning, run.config.clip_norm, norm)
-    for optimizer in optimizers:
-        optimizer.step()
-        optimizer.zero_grad()
-    return (
-        loss_sum,
-        tokens,
-        {
-            "loss": loss_sum / tokens,
-            "learning_rate": rate,
-            "grad_norm": float(norm),
-            "response_tokens": tokens,
-            "tokens": sum(len(row.input_ids) for row in rows),
-            "padded_tokens": input_ids.numel(),
-            "seconds": round(time.perf_counter() - began, 4),
-        },
-    )
+class Nowhere:
+    """The log of a process that is not the first."""
+
+    def write(self, entry: Mapping[str, Any]) -> None:
+        """Keep nothing."""
 
 
-def _steps_from(run: Run, done: int) -> Iterator[tuple[int, int, list[Encoded]]]:
-    """Yield (step, epoch, rows) for every step after the first `done`; steps and epochs count from 1."""
-    rows, last = run.train.rows, run.checkpoint_steps[-1]
-    step = done
+def _log(run: Run, done: int, trackers: Sequence[Tracker], processes: Processes) -> AbstractContextManager[Log]:
+    """Return the run's log after step `done`; only the first process has one."""
+    return open_log(run.folder, done, trackers) if processes.first else nullcontext(Nowhere())
+
+
+def _newest(run: Run) -> Path | None:
+    found = find_checkpoints(run.folder)
+    return max(found, key=lambda path: read_manifest(path).step, default=None)
+
+
+def _steps_from(run: Run, done: int) -> Iterator[tuple[int, int, list[int]]]:
+    """Yield (step, epoch, numbers of the rows) for every step after the first `done`; both count from 1."""
+    step, last = done, run.checkpoint_steps[-1]
     while step < last:
         epoch, place = divmod(step, run.steps_per_epoch)
-        batches = epoch_batches(rows, run.config.batch_size, run.config.seed, epoch)
+        batches = epoch_batches(run.train.rows, run.config.batch_size, run.config.seed, epoch)
         for batch in batches[place : place + last - step]:
             step += 1
-            yield step, epoch + 1, [rows[i] for i in batch]
+            yield step, epoch + 1, batch
 
 
-def _batch(run: Run, rows: list[Encoded]) -> tuple[torch.Tensor, torch.Tensor]:
-    input_ids, labels = collate(rows, run.tokenizer.pad_token_id)
-    return input_ids.to(bases.device()), labels.to(bases.device())
+def _step(run: Run, learner: Learner, step: int, numbers: list[int]) -> dict[str, Any]:
+    """Take a step.
+
+    Raises:
+        NotFiniteError: the run cannot go on; the message names the file that names the rows.
+    """
+    try:
+        return learner.stepper.step(step, run.checkpoint_steps[-1], [run.train.rows[number] for number in numbers])
+    except NotFiniteError as error:
+        path = run.folder / NOT_FINITE
+        if learner.processes.first:
+            conversations = enumerate(read_training_prompts(run.cohort, "train"))
+            rows = [{"row": n, "hadm_id": c.get("hadm_id")} for n, c in conversations if n in numbers]
+            artefacts.write_json(path, {"step": step, "what": str(error), "split": "train", "rows": rows})
+        raise NotFiniteError(
+            f"step {step}: {error}; lower learning_rate or set clip_norm, or look at the rows that {path} names"
+        ) from None
 
 
-def _build(run: Run) -> nn.Module:
-    config = run.config
-    attention = bases.resolve_attention(config.attention)
-    model = bases.load_model(run.base_folder, bases.resolve_dtype(config.dtype), attention)
-    if config.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
-    if not run.rank:
-        return model
-    peft_model = fa_lora.add_fa_lora(model, run.rank, config.alpha, config.targets, config.a_seed)
-    peft_model.peft_config["default"].base_model_name_or_path = run.base
-    return peft_model
+def _looks_at(run: Run, step: int) -> bool:
+    """Return whether the validation loss is worked out after a step."""
+    every = run.config.validate_every
+    return step in run.checkpoint_steps or (every is not None and step % every == 0)
 
 
-def _check_a_unchanged(model: nn.Module, first: dict[str, torch.Tensor]) -> None:
-    moved = [name for name, a in fa_lora.lora_a(model).items() if not torch.equal(a, first[name])]
-    if moved:
-        raise fa_lora.TrainingStateError(f"A changed in {len(moved)} layers, first {moved[0]}")
+def _look(run: Run, learner: Learner, looks: Looks, step: int) -> dict[str, float]:
+    """Look at the validation loss; return it for the log, or nothing where there is no validation row."""
+    loss = learner.stepper.validation_loss(run.validation.rows)
+    if loss is None:
+        return {}
+    looks.add(step, loss)
+    if learner.processes.first:
+        looks.write()
+    return {"validation_loss": loss}
 
 
-@torch.no_grad()
-def _warn_if_still(model: nn.Module, step: int) -> None:
-    weights = [layer.get_base_layer().weight.float().norm() for _, layer in fa_lora.lora_layers(model)]
-    whole = float(torch.stack(weights).norm())
-    moved = fa_lora.update_norm(model)
-    if moved < STANDS_STILL * whole:
-        log.warning(
-            "after %d steps |ΔW| is %.2g of |W|: the adapter hardly differs from its base; "
-            "a higher learning_rate or optimizer adamw moves B",
-            step,
-            moved / whole,
-        )
+def _drop_overtaken(run: Run, looks: Looks) -> None:
+    """Remove checkpoints that were kept as the best only and no longer are."""
+    for path in find_checkpoints(run.folder) if run.config.patience else ():
+        step = read_manifest(path).step
+        if step not in run.checkpoint_steps and step != looks.best_step:
+            artefacts.remove(path)

@@ -4,7 +4,8 @@ STEP/adapter/            adapter_model.safetensors, adapter_config.json: plain L
 STEP/model/              instead of adapter/, where every parameter was trained
 STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on, and its
                          drug_map.csv where it had one
-STEP/trainer/            optimiser and random state; only the newest checkpoint of a run keeps it
+STEP/trainer/            the optimisers' state; only the newest checkpoint of a run keeps it. Nothing else is needed
+                         to go on: the order of the data follows from seed and step, and no layer draws at random
 STEP/manifest.json       this
 """
 
@@ -17,7 +18,7 @@ from typing import Any
 from etl import artefacts
 from etl.errors import ContractError
 
-FORMAT = 2
+FORMAT = 3
 """Version of the folder's layout and of the fields below."""
 
 
@@ -28,42 +29,52 @@ class Manifest:
     Attributes:
         format: see `FORMAT`.
         base: folder or hub id of the base model.
+        base_revision: the hub's commit of it; None for a folder.
         base_sha256: over the base's config, tokenizer, template and weights.
-        method: fa-lora or full.
-        rank, alpha, scaling: of the adapter; scaling = alpha / rank; 0 where there is no adapter.
-        targets: layers with an adapter; frozen: matrices that did not learn; a_seed: what A was drawn from.
+        method: of `training.methods`.
+        rank, alpha, scaling: of the adapter, whose B A is multiplied by scaling; 0 where there is no adapter.
+        scaling_kind: alpha or rslora, as the config has it; empty where there is no adapter.
+        targets: layers with an adapter; frozen: its matrices that did not learn; a_seed: what A was drawn from.
         step, steps: optimiser steps done, and those of the whole run.
+        best: whether the validation loss is lower than at every earlier look, so that a run's best checkpoint is the
+            last of which this is true; None without validation rows.
         trainable_parameters: how many learned.
         weights_sha256: over the files of adapter/ or model/.
         cohort_sha256: of the cohort.json it was trained on.
         cohort_settings: what that cohort was asked to be; empty for an imported corpus.
-        prompt_version: of `etl.prompts`.
+        prompt_version: of `etl.prompts`; template_date: what the chat template took for today.
         formulary_sha256, icd_titles_sha256: of the files in vocabulary/.
         max_length: tokens of prompt and answer together.
         max_answer_tokens: the longest answer in training, with a third more; the room left for an answer.
         losses: train, mean per response token since the previous checkpoint; validation, None without rows.
         samples: rows trained on; shortened: those whose prompt lost diagnoses to max_length.
         config: all settings of the run.
-        versions: of the libraries that decide a number.
+        machine: what else decides the last bits: device, dtype and attention as they were resolved, processes, and
+            whether torch was held to deterministic kernels.
+        versions: of rxdraft and of the libraries that decide a number.
     """
 
     format: int
     base: str
+    base_revision: str | None
     base_sha256: str
     method: str
     rank: int
     alpha: float
     scaling: float
+    scaling_kind: str
     targets: list[str]
     frozen: list[str]
     a_seed: int
     step: int
     steps: int
+    best: bool | None
     trainable_parameters: int
     weights_sha256: str
     cohort_sha256: str
     cohort_settings: dict[str, Any]
     prompt_version: str
+    template_date: str
     formulary_sha256: str
     icd_titles_sha256: str
     max_length: int
@@ -72,6 +83,7 @@ class Manifest:
     samples: int
     shortened: int
     config: dict[str, Any]
+    machine: dict[str, Any]
     versions: dict[str, str]
 
     @property

@@ -19,6 +19,8 @@ def make_optimizers(config: TrainConfig, model: nn.Module) -> list[torch.optim.O
         return [torch.optim.SGD(learning.values(), **settings)]
     if config.optimizer == "adamw":
         return [torch.optim.AdamW(learning.values(), **settings)]
+    if config.optimizer == "paged-adamw-8bit":
+        return [_paged_adamw(model, learning, settings)]
     inner = [weight for name, weight in learning.items() if ".layers." in name and weight.ndim == 2]
     rest = [weight for weight in learning.values() if all(weight is not other for other in inner)]
     # match_rms_adamw: an update as large as AdamW's, so that one rate suits both.
@@ -28,11 +30,26 @@ def make_optimizers(config: TrainConfig, model: nn.Module) -> list[torch.optim.O
     ]
 
 
+def _paged_adamw(
+    model: nn.Module, learning: dict[str, nn.Parameter], settings: dict[str, Any]
+) -> torch.optim.Optimizer:
+    """Return AdamW with its state in 8 bits, in memory that the driver moves off the GPU where room is short.
+
+    Source: Dettmers et al., arXiv 2305.14314 (pages) and 2110.02861 (8 bits; embeddings keep 32).
+    """
+    from bitsandbytes.optim import GlobalOptimManager, PagedAdamW8bit
+
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            GlobalOptimManager.get_instance().register_module_override(module, "weight", {"optim_bits": 32})
+    optimizer: torch.optim.Optimizer = PagedAdamW8bit(learning.values(), **settings)
+    return optimizer
+
+
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """Return the rate of step 1, 2, … `steps`: warm-up from 0, then constant or half a cosine down to 0."""
+    """Return the rate of step 1, 2, … `steps`: warm-up from 0, then constant, or a line or half a cosine to 0."""
     if step <= config.warmup_steps:
         return config.learning_rate * step / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
     share = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+    shapes = {"constant": 1.0, "linear": 1 - share, "cosine": 0.5 * (1 + math.cos(math.pi * share))}
+    return config.learning_rate * shapes[config.schedule]

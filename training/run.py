@@ -1,23 +1,27 @@
-"""One run: what it trains on and with, its claim on a folder, its log, and how its checkpoints describe it."""
+"""One run: what it trains on and with, its claim on a folder, and how its checkpoints describe it."""
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import distributed, nn
 from transformers import PreTrainedTokenizerBase
 
 from etl import artefacts, prompts
-from training import fa_lora
-from training.config import TrainConfig
+from etl.cohort import read_cohort
+from etl.errors import ContractError
+from training import base as bases
+from training import methods
+from training.config import MEMORY_SETTINGS, TrainConfig
 from training.data import EncodedSplit
 from training.manifest import FORMAT, Manifest
+
+_ROWS = (".parquet", ".jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +54,16 @@ class Run:
 
 
 def claim(run: Run) -> None:
-    """Write what this run is into its folder, or see that the run that stands there is this one."""
+    """Write what this run is into its folder, or see that the run that stands there is this one.
+
+    Raises:
+        ContractError: another config, base or cohort was begun there, or the cohort's rows changed since it was made;
+            what differs is named.
+    """
+    _check_rows(run.cohort)
+    # The list of ranks is not this run's: another rank beside it changes nothing here.
     identity: dict[str, Any] = {
-        # The list of ranks is not this run's: another rank beside it changes nothing here.
-        "config": {k: v for k, v in run.config.model_dump(mode="json").items() if k != "ranks"},
+        "config": run.config.model_dump(mode="json", exclude={"ranks", *MEMORY_SETTINGS}),
         "rank": run.rank,
         "base_sha256": run.base_sha256,
         "cohort_sha256": run.cohort_sha256,
@@ -68,27 +78,43 @@ def claim(run: Run) -> None:
     artefacts.check_same(run.folder, stands, identity, within="config", to_do="choose another --out")
 
 
-def describe(run: Run, model: nn.Module, step: int, losses: dict[str, float | None]) -> Manifest:
+def _check_rows(cohort: Path) -> None:
+    """See that what is learned from is what cohort.json describes: a file may have been edited by hand."""
+    rows = {name: digest for name, digest in read_cohort(cohort)["outputs"].items() if name.endswith(_ROWS)}
+    changed = [name for name, digest in rows.items() if artefacts.sha256_file(cohort / name) != digest]
+    if changed:
+        raise ContractError(
+            f"{cohort} holds another {', '.join(changed)} than its cohort.json describes; make the cohort again"
+        )
+
+
+def describe(
+    run: Run, model: nn.Module, step: int, losses: dict[str, float | None], best: bool | None = None
+) -> Manifest:
     """Return a checkpoint's manifest, but for the digest of its weights, which `checkpoint.save` knows."""
     longest = max(row.response_tokens for row in run.train.rows)
     return Manifest(
         format=FORMAT,
         base=run.base,
+        base_revision=bases.base_revision(run.base_folder),
         base_sha256=run.base_sha256,
         method=run.config.method,
         rank=run.rank,
         alpha=run.config.alpha if run.rank else 0,
-        scaling=run.config.alpha / run.rank if run.rank else 0,
+        scaling=methods.scaling(run.config, run.rank),
+        scaling_kind=run.config.scaling if run.rank else "",
         targets=list(run.config.targets) if run.rank else [],
-        frozen=["lora_A"] if run.rank else [],
+        frozen=methods.frozen(run.config),
         a_seed=run.config.a_seed,
         step=step,
         steps=run.checkpoint_steps[-1],
-        trainable_parameters=fa_lora.count_trainable(model),
+        best=best,
+        trainable_parameters=methods.count_trainable(model),
         weights_sha256="",
         cohort_sha256=run.cohort_sha256,
         cohort_settings=run.cohort_settings,
         prompt_version=prompts.VERSION,
+        template_date=prompts.TEMPLATE_DATE,
         formulary_sha256=artefacts.sha256_file(run.cohort / "formulary.parquet"),
         icd_titles_sha256=artefacts.sha256_file(run.cohort / "icd_titles.parquet"),
         max_length=run.config.max_length,
@@ -97,32 +123,18 @@ def describe(run: Run, model: nn.Module, step: int, losses: dict[str, float | No
         samples=len(run.train.rows),
         shortened=run.train.shortened,
         config=run.config.model_dump(mode="json"),
+        machine=_machine(run.config),
         versions={name: version(name) for name in ("rxdraft", "torch", "transformers", "peft", "tokenizers")},
     )
 
 
-class StepLog:
-    """`log.jsonl`: a line per step, without any of a sample's text; lines after `keep` are of a lost run."""
-
-    def __init__(self, path: Path, keep: int) -> None:
-        lines: Iterable[str] = path.read_text("utf-8").splitlines() if path.exists() else ()
-        kept = []
-        for line in lines:
-            try:
-                entry = json.loads(line)
-            except ValueError:  # the line a kill cut short
-                break
-            if entry["step"] <= keep:
-                kept.append(line + "\n")
-        path.write_text("".join(kept), "utf-8")
-        self._file = path.open("a", encoding="utf-8", buffering=1)
-
-    def write(self, entry: dict[str, Any]) -> None:
-        """Add a step's line."""
-        self._file.write(json.dumps(entry) + "\n")
-
-    def __enter__(self) -> StepLog:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
+def _machine(config: TrainConfig) -> dict[str, Any]:
+    """Return what besides config, data and versions decides the last bits of a result."""
+    device, dtype = bases.device(), bases.resolve_dtype(config.dtype)
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "dtype": str(dtype).removeprefix("torch."),
+        "attention": bases.resolve_attention(config.attention, dtype),
+        "processes": distributed.get_world_size() if distributed.is_initialized() else 1,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }

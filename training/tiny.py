@@ -25,7 +25,7 @@ from etl.build import build_cohort
 from etl.cohort import read_prompts
 from etl.progress import Told
 from etl.synth import write_hospital
-from training.config import load_config
+from training.config import TrainConfig, load_config
 from training.loop import train
 
 log = logging.getLogger(__name__)
@@ -78,8 +78,7 @@ def tiny_base(on_stage: Callable[[str], Told], cache: Path | None = None) -> Pat
         cache: instead of `cache_folder()`.
     """
     config = load_config("tiny_base")
-    recipe = f"{RECIPE} {prompts.VERSION} {PATIENTS} {SEED} {sorted(SHAPE.items())} {config.model_dump_json()}"
-    folder = (cache or cache_folder()) / f"tiny-{artefacts.sha256(recipe.encode())[:12]}"
+    folder = (cache or cache_folder()) / base_name(config)
     if (folder / "config.json").is_file():
         return folder
     work = folder.with_name(f"{folder.name}.work")
@@ -100,6 +99,16 @@ def tiny_base(on_stage: Callable[[str], Told], cache: Path | None = None) -> Pat
     artefacts.remove(work)
     log.info("tiny base made")
     return folder
+
+
+def base_name(config: TrainConfig) -> str:
+    """Return the name under which the cache keeps the base: of all that decides it, and of nothing else.
+
+    Settings at their defaults are left out, so that a new one makes no base anew.
+    """
+    asked = config.model_dump_json(exclude_defaults=True)
+    recipe = f"{RECIPE} {prompts.VERSION} {PATIENTS} {SEED} {sorted(SHAPE.items())} {asked}"
+    return f"tiny-{artefacts.sha256(recipe.encode())[:12]}"
 
 
 class Untrained:

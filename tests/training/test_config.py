@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import ConfigError
-from training.config import TrainConfig, load_config, shipped_configs
+from training.config import MEMORY_SETTINGS, TrainConfig, load_config, shipped_configs
 
 
 @pytest.mark.parametrize("name", shipped_configs())
@@ -25,6 +25,10 @@ def test_the_reference_config_is_the_published_experiment() -> None:
     assert config.optimizer == "sgd"
     assert config.checkpoint_epochs == (2, 3, 4, 5)
     assert config.targets == ("q_proj", "v_proj")
+    assert config.method == "fa-lora"
+    assert config.scaling == "alpha"
+    assert config.schedule == "constant"
+    assert config.clip_norm is None
 
 
 def test_all_mistakes_are_reported_at_once() -> None:
@@ -42,11 +46,37 @@ def test_all_mistakes_are_reported_at_once() -> None:
         (["checkpoint_steps=[20, 10]"], "must rise"),
         (["ranks=[8, 8]"], "differ"),
         (["schedule=cosine"], "cosine takes one checkpoint"),
+        (["schedule=linear"], "linear takes one checkpoint"),
+        (["patience=4"], "patience 4 never stops a run that looks 4 times"),
+        (["optimizer=muon"], "muon is for method full"),
+        (["micro_batch_size=16"], "micro_batch_size 16 exceeds batch_size 8"),
+        (["method=qlora", "sharding=fsdp"], "cannot spread the 4-bit base"),
+        (["optimizer=paged-adamw-8bit", "sharding=fsdp"], "cannot spread optimizer paged-adamw-8bit"),
+        (["method=full", "optimizer=muon", "sharding=fsdp"], "cannot spread optimizer muon"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(overrides: list[str], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         load_config("smoke", overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["schedule=linear", "checkpoint_steps=[240]"],
+        ["patience=3"],
+        ["patience=4", "validate_every=10"],
+        ["method=full", "optimizer=muon"],
+        ["method=qlora", "optimizer=paged-adamw-8bit"],
+        ["micro_batch_size=8"],
+    ],
+)
+def test_settings_that_go_together_are_taken(overrides: list[str]) -> None:
+    load_config("smoke", overrides)
+
+
+def test_what_changes_memory_alone_is_known_to_the_config() -> None:
+    assert set(MEMORY_SETTINGS) <= set(TrainConfig.model_fields)
 
 
 def test_a_value_is_toml_where_it_can_be_and_a_word_else() -> None:
@@ -55,7 +85,7 @@ def test_a_value_is_toml_where_it_can_be_and_a_word_else() -> None:
 
 
 def test_an_unknown_config_names_the_shipped_ones() -> None:
-    with pytest.raises(ConfigError, match="reference, smoke"):
+    with pytest.raises(ConfigError, match="reference, smoke, tiny_base"):
         load_config("no-such")
 
 

@@ -6,16 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoModelForCausalLM
 
 from etl.cohort import read_prompts
 from etl.errors import ConfigError
 from training.base import end_of_turn, load_tokenizer
 from training.data import IGNORED, Encoded, collate, encode_split, epoch_batches
-from training.loop import ResponseLoss
 
 LENGTHS = st.lists(st.integers(2, 60), min_size=1, max_size=120)
 
@@ -113,34 +110,6 @@ def test_a_dialogue_longer_than_max_length_is_refused_in_one_line_with_the_count
         encode_split([row, row], tokenizer, 100, dialogues=True)
     assert "SECRET" not in str(error.value)
     assert "\n" not in str(error.value)
-
-
-def test_response_loss_is_the_plain_loss_over_response_tokens(tiny_cohort: Path, random_base: Path) -> None:
-    """Without mask, with padding, on response tokens only: against the model's own loss, row by row."""
-    model = AutoModelForCausalLM.from_pretrained(random_base)
-    tokenizer = load_tokenizer(random_base)
-    rows = encode_split(read_prompts(tiny_cohort, "train"), tokenizer, 2048).rows[:5]
-    together = ResponseLoss(model)(*collate(rows, tokenizer.pad_token_id))
-    together.backward()
-    gradient = model.model.layers[0].self_attn.q_proj.weight.grad.clone()
-    model.zero_grad()
-    alone = torch.tensor(0.0)
-    for row in rows:
-        ids, labels = collate([row], tokenizer.pad_token_id)
-        alone = alone + model(input_ids=ids, labels=labels).loss * row.response_tokens
-    alone.backward()
-    assert together.item() == pytest.approx(alone.item(), rel=1e-5)
-    torch.testing.assert_close(gradient, model.model.layers[0].self_attn.q_proj.weight.grad, rtol=1e-3, atol=1e-4)
-
-
-def test_prompt_tokens_get_no_logits(tiny_cohort: Path, random_base: Path) -> None:
-    model = AutoModelForCausalLM.from_pretrained(random_base)
-    tokenizer = load_tokenizer(random_base)
-    rows = encode_split(read_prompts(tiny_cohort, "train"), tokenizer, 2048).rows[:3]
-    seen: list[int] = []
-    model.lm_head.register_forward_hook(lambda module, args, output: seen.append(output.shape[0]))
-    ResponseLoss(model)(*collate(rows, tokenizer.pad_token_id))
-    assert seen == [sum(row.response_tokens for row in rows)]
 
 
 def test_the_template_renders_as_llama_3_1_does(random_base: Path) -> None:

@@ -5,28 +5,22 @@ from __future__ import annotations
 import json
 import math
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from etl.artefacts import sha256_file
-from etl.build import build_cohort
-from etl.errors import ConfigError, ContractError
+from etl.errors import ConfigError
 from etl.progress import Told
-from etl.settings import CohortSettings
 from training import loop
 from training.base import load_tokenizer, resolve_attention
-from training.checkpoint import load_weights, weights_sha256
 from training.config import TrainConfig, load_config
 from training.manifest import find_checkpoints, read_manifest
 from training.optimisers import learning_rate
@@ -48,7 +42,7 @@ def adapter(checkpoint: Path) -> dict[str, torch.Tensor]:
 
 def log_of(run: Path) -> list[dict[str, Any]]:
     lines = (run / "log.jsonl").read_text("utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in lines]
+    return [json.loads(line) for line in lines]
 
 
 def test_a_checkpoint_says_where_it_came_from(trained_runs: Path) -> None:
@@ -134,25 +128,9 @@ def test_what_is_whole_is_not_trained_again(
     def never(*args: object) -> None:
         raise AssertionError("a model was built")
 
-    monkeypatch.setattr(loop, "_build", never)
+    monkeypatch.setattr(loop, "build", never)
     config = load_config("smoke", ["ranks=[2, 4]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
     assert len(loop.train(config, tiny_cohort, str(random_base), trained_runs, quiet)) == 4
-
-
-def test_another_config_in_the_same_folder_is_refused(tiny_cohort: Path, random_base: Path, trained_runs: Path) -> None:
-    with pytest.raises(ContractError, match=r"differs in .*learning_rate"):
-        loop.train(
-            load_config("smoke", ["ranks=[2]", "learning_rate=0.5"]), tiny_cohort, str(random_base), trained_runs, quiet
-        )
-
-
-def test_another_cohort_in_the_same_folder_is_refused(
-    tiny_hospital: Path, random_base: Path, trained_runs: Path, tmp_path: Path
-) -> None:
-    build_cohort(tiny_hospital, tmp_path / "other", CohortSettings(seed=1))
-    config = load_config("smoke", ["ranks=[2]", "checkpoint_steps=[2, 4]", "batch_size=4", "warmup_steps=0"])
-    with pytest.raises(ContractError, match="differs in cohort_sha256"):
-        loop.train(config, tmp_path / "other", str(random_base), trained_runs, quiet)
 
 
 def test_only_the_newest_checkpoint_keeps_its_trainer_state(trained_runs: Path) -> None:
@@ -169,21 +147,6 @@ def test_full_training_moves_every_matrix_and_saves_a_whole_model(
     after = AutoModelForCausalLM.from_pretrained(checkpoint / "model").state_dict()
     assert all(not torch.equal(before[name], after[name]) for name in before if "norm" not in name)
     assert load_tokenizer(checkpoint / "model").chat_template
-
-
-def test_full_training_goes_on_from_a_checkpoint_with_the_same_bits(
-    tiny_cohort: Path, random_base: Path, tmp_path: Path
-) -> None:
-    for name, stages in {"whole": (4,), "stopped": (2, 4)}.items():
-        for steps in stages:
-            config = small("method=full", f"checkpoint_steps={[2, 4][: steps // 2]}")
-            (tmp_path / name / "full" / "run.json").unlink(missing_ok=True)  # the longer run is another config
-            loop.train(config, tiny_cohort, str(random_base), tmp_path / name, quiet)
-    whole, stopped = (
-        load_file(tmp_path / name / "full" / "step-000004" / "model" / "model.safetensors")
-        for name in ("whole", "stopped")
-    )
-    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
 
 
 def test_the_reference_config_runs_and_counts_its_checkpoints_in_epochs(
@@ -204,21 +167,6 @@ def test_recomputed_activations_change_no_weight(tiny_cohort: Path, random_base:
     for name, weight in weights["true"].items():
         torch.testing.assert_close(weight, weights["false"][name], rtol=1e-4, atol=1e-6)
     assert any(weight.abs().max() > 0 for name, weight in weights["true"].items() if "lora_B" in name)
-
-
-def test_a_checkpoint_that_lacks_a_matrix_is_not_gone_on_from(
-    tiny_cohort: Path, random_base: Path, tmp_path: Path
-) -> None:
-    [made] = loop.train(small("method=full", "checkpoint_steps=[1]"), tiny_cohort, str(random_base), tmp_path, quiet)
-    path = made / "model" / "model.safetensors"
-    weights = load_file(path)
-    weights.pop(next(name for name in weights if "q_proj" in name))
-    save_file(weights, path)
-    content = json.loads((made / "manifest.json").read_text("utf-8"))
-    content["weights_sha256"] = weights_sha256(made / "model")
-    (made / "manifest.json").write_text(json.dumps(content), "utf-8")
-    with pytest.raises(RuntimeError, match="q_proj"):
-        load_weights(AutoModelForCausalLM.from_pretrained(random_base), made)
 
 
 def test_sgd_at_the_reference_rate_is_warned_of(
@@ -245,39 +193,3 @@ def test_learning_rates_follow_the_schedule() -> None:
     cosine = small("schedule=cosine", "checkpoint_steps=[8]", "warmup_steps=0")
     assert learning_rate(cosine, 4, 8) == pytest.approx(cosine.learning_rate / 2)
     assert learning_rate(cosine, 8, 8) == pytest.approx(0)
-
-
-def test_a_run_killed_at_any_moment_ends_with_the_same_bits(
-    tiny_cohort: Path, random_base: Path, tmp_path: Path
-) -> None:
-    """kill -9, three times at random moments, against a run left alone: adapters and log are equal."""
-    steps = ["ranks=[2]", "checkpoint_steps=[10, 20, 30, 40]", *SETTINGS]
-
-    def command(out: Path) -> list[str]:
-        settings = [part for setting in steps for part in ("--set", setting)]
-        return [
-            *(sys.executable, "-m", "rxdraft", "train", "--data", str(tiny_cohort), "--base", str(random_base)),
-            *("--config", "smoke", "--out", str(out), *settings),
-        ]
-
-    draw = random.Random(5)
-    log = tmp_path / "killed" / "rank-2" / "log.jsonl"
-    for _ in range(3):
-        process = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        began, seen = time.monotonic(), log.stat().st_size if log.exists() else 0
-        while process.poll() is None and time.monotonic() - began < 120:
-            if log.exists() and log.stat().st_size != seen:  # it trains
-                time.sleep(draw.uniform(0, 0.6))
-                break
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command(tmp_path / "killed"), check=True, capture_output=True)
-
-    config = load_config("smoke", steps)
-    loop.train(config, tiny_cohort, str(random_base), tmp_path / "alone", quiet)
-    for checkpoint in find_checkpoints(tmp_path / "alone"):
-        twin = tmp_path / "killed" / checkpoint.relative_to(tmp_path / "alone")
-        assert read_manifest(twin).weights_sha256 == read_manifest(checkpoint).weights_sha256
-    assert log_of(tmp_path / "killed" / "rank-2") == log_of(tmp_path / "alone" / "rank-2")
-    assert not list(tmp_path.rglob("*.unfinished"))
