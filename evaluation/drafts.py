@@ -25,6 +25,7 @@ class Kind(StrEnum):
     """What a row of the table is."""
 
     CHECKPOINT = "checkpoint"
+    PRODUCT = "product"
     BASELINE = "baseline"
     STRATEGY = "strategy"
     PROBE = "probe"

@@ -46,7 +46,9 @@ from training.manifest import Manifest, find_checkpoints, read_manifest
 
 FORMAT = 1
 BASE = "base"
-ROWS = (*BASELINES, BASE, *PROBES)
+SERVED = "constrained"
+"""The checkpoint chosen on validation as it is served: no drug but the formulary's, none twice."""
+ROWS = (SERVED, *BASELINES, BASE, *PROBES)
 """Rows beside the checkpoints, all of them asked for by default."""
 
 Told = Callable[[str, int, int], None]
@@ -109,7 +111,7 @@ class Evaluation:
 
 
 def evaluate(
-    runs: Path,
+    runs: Path | Sequence[Path],
     cohort: Path | None,
     split: str,
     out: Path,
@@ -121,7 +123,7 @@ def evaluate(
     """Score every checkpoint below `runs`, and the rows beside them, on one split of the cohort they were trained on.
 
     Args:
-        runs: folder of `rxdraft train`, or one checkpoint.
+        runs: folder of `rxdraft train` or `rxdraft sweep`, or one checkpoint; or several of these.
         cohort: folder of `rxdraft etl`; None: where the runs say it lay.
         split: train, validation or test.
         out: folder to write, see the head of this file; drafts that fit are reused.
@@ -225,6 +227,7 @@ class _Drafting:
         for _, manifest in checkpoints:
             name = cell_name(manifest)
             yield Drafted(Row(name, Kind.CHECKPOINT, manifest.rank, manifest.step), cells[name])
+        yield from self._served(selected, asked.rows, told)
         yield from self._strategies(selected[0], asked, told)
         yield from self._probes(selected, asked.rows, told)
         yield from self._baselines(
@@ -232,6 +235,13 @@ class _Drafting:
         )
         if asked.oracle is not None:
             yield draft_oracle(asked.oracle, self.samples, self.formulary)
+
+    def _served(self, selected: tuple[Path, Manifest], rows: Sequence[str], told: Told) -> Iterator[Drafted]:
+        if SERVED in rows:
+            folder, renamed = self.folder / SERVED, partial(_renamed, told, SERVED)
+            found = predict([selected], self.samples, self.origin, folder, self.base, renamed, raw=False)
+            [drafts] = found.values()
+            yield Drafted(Row(SERVED, Kind.PRODUCT), drafts)
 
     def _strategies(self, checkpoint: Path, asked: Asked, told: Told) -> Iterator[Drafted]:
         alone = [Strategy.model_validate({"name": "zero-shot", "on": [BASE]})] if BASE in asked.rows else []
@@ -284,10 +294,12 @@ def _validation_loss(checkpoint: tuple[Path, Manifest]) -> tuple[float, int]:
     return inf if loss is None else loss, -checkpoint[1].step
 
 
-def _checkpoints(runs: Path) -> list[tuple[Path, Manifest]]:
-    checkpoints = [(path, read_manifest(path)) for path in find_checkpoints(runs)]
+def _checkpoints(runs: Path | Sequence[Path]) -> list[tuple[Path, Manifest]]:
+    folders = [runs] if isinstance(runs, Path) else runs
+    checkpoints = [(path, read_manifest(path)) for folder in folders for path in find_checkpoints(folder)]
+    checkpoints.sort(key=lambda found: (found[1].rank, found[1].step))
     if not checkpoints:
-        raise ContractError(f"{runs} holds no checkpoint; train one with `rxdraft train`")
+        raise ContractError(f"{', '.join(map(str, folders))} holds no checkpoint; train one with `rxdraft train`")
     by_name: dict[str, list[str]] = {}
     for path, manifest in checkpoints:
         by_name.setdefault(cell_name(manifest), []).append(str(path))
@@ -328,6 +340,8 @@ def _check_oracle(settings: dict[str, Any]) -> None:
 def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "path": str(path),
+        "method": manifest.method,
+        "seed": manifest.config.get("seed", 0),
         "scaling": manifest.scaling,
         "losses": manifest.losses,
         "weights_sha256": manifest.weights_sha256,

@@ -18,6 +18,8 @@ from training.manifest import Manifest
 CHUNK = 256
 """Admissions drafted between two calls of the progress callback."""
 
+DEFAULT_METHOD = "fa-lora"
+
 SCHEMA: dict[str, Any] = {
     "subject_id": pl.Int64,
     "hadm_id": pl.Int64,
@@ -30,8 +32,23 @@ SCHEMA: dict[str, Any] = {
 
 
 def cell_name(manifest: Manifest) -> str:
-    """Return the name of a checkpoint's row and files: its rank and step."""
-    return f"rank-{manifest.rank}-step-{manifest.step:06d}"
+    """Return the name of a checkpoint's row and files: rank and step, and what is not fa-lora with seed 0.
+
+    It depends on the manifest alone, so that a checkpoint has one name whatever stands beside it.
+    """
+    return "".join(
+        (
+            "" if manifest.method in (DEFAULT_METHOD, "full") else f"{manifest.method}-",
+            f"rank-{manifest.rank}-step-{manifest.step:06d}",
+            *(f"-{seed}" for seed in seeds_of(manifest)),
+        )
+    )
+
+
+def seeds_of(manifest: Manifest) -> list[str]:
+    """Return the seeds of a run that are not 0, in words: of the order, and of A where it is another."""
+    order, a = manifest.config.get("seed", 0), manifest.a_seed
+    return [f"seed-{order}"] * bool(order) + [f"a-{a}"] * (a != order)
 
 
 def predict(
@@ -41,6 +58,8 @@ def predict(
     folder: Path,
     base: str | None,
     on_drafts: Callable[[str, int, int], None],
+    *,
+    raw: bool = True,
 ) -> dict[str, pl.DataFrame]:
     """Return each checkpoint's predictions for the samples, by cell name.
 
@@ -54,7 +73,9 @@ def predict(
         folder: gets one Parquet file per cell, whole or absent.
         base: where the base lies now; None: where the manifests say.
         on_drafts: told (cell, admissions drafted so far, all).
+        raw: what the model writes; else its lists as they are served, of formulary drugs alone.
     """
+    origin = origin if raw else {**origin, "decoding": "constrained"}
     found: dict[str, pl.DataFrame] = {}
     missing: list[tuple[Path, Manifest]] = []
     for checkpoint, manifest in checkpoints:
@@ -68,17 +89,20 @@ def predict(
     if missing:
         for recommender in load_recommenders([checkpoint for checkpoint, _ in missing], base):
             cell = cell_name(recommender.manifest)
-            drafts = _draft(recommender, samples, partial(on_drafts, cell))
+            drafts = _draft(recommender, samples, partial(on_drafts, cell), raw)
             kept.write(folder / f"{cell}.parquet", drafts, _origin(recommender.manifest, origin))
             found[cell] = drafts
     return {cell_name(manifest): found[cell_name(manifest)] for _, manifest in checkpoints}
 
 
-def _draft(recommender: Recommender, samples: pl.DataFrame, on_drafts: Callable[[int, int], None]) -> pl.DataFrame:
+def _draft(
+    recommender: Recommender, samples: pl.DataFrame, on_drafts: Callable[[int, int], None], raw: bool
+) -> pl.DataFrame:
     rows = []
     for chunk in samples.iter_slices(CHUNK):
         facts = list(chunk.iter_rows(named=True))
-        for sample, drafted in zip(facts, recommender.recommend([to_admission(f) for f in facts]), strict=True):
+        drafts = recommender.recommend([to_admission(f) for f in facts], raw=raw)
+        for sample, drafted in zip(facts, drafts, strict=True):
             rows.append(
                 {
                     "subject_id": sample["subject_id"],

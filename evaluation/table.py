@@ -14,12 +14,14 @@ from evaluation.figures import Figures
 from evaluation.judge.appropriateness import Appropriateness, read_appropriateness
 from evaluation.markdown import grid
 from evaluation.metrics import BY_NAME
+from evaluation.predict import DEFAULT_METHOD
 
 MAIN = ("output_rate", "accuracy", "accuracy_all", "recall", "f1", "jaccard", "prauc", "drugs", "started")
 """Columns of the main table; the judge's comes after accuracy."""
 PARITY_METRICS = ("output_rate", "accuracy")
 
 _NOT_JUDGED = "Appropriateness: nobody was asked; `rxdraft judge` asks a model, and says what it lets pass."
+_SERVED = "constrained: the selected checkpoint as it is served: no drug but the formulary's, none twice."
 _PROBES = "note-swap: the same checkpoint given another patient's note. sex-flip: F for M and M for F."
 _ORACLE = "oracle: the list of highest expected Jaccard by one who knows the chance of every drug."
 
@@ -32,7 +34,7 @@ def parity_table(evaluation: Evaluation) -> str:
     figures, judged = Figures(evaluation.results), read_appropriateness(evaluation.folder, paper_parity=True)
     rows = [
         (
-            *_labels(row),
+            *_labels(row, evaluation.about),
             *(figures.text(row["name"], BY_NAME[name]) for name in PARITY_METRICS),
             _judged(judged, row["name"]),
         )
@@ -61,14 +63,19 @@ def main_table(evaluation: Evaluation) -> str:
         cells = [figures.text(row["name"], BY_NAME[name]) for name in MAIN]
         if row["kind"] in (Kind.BASELINE, Kind.ORACLE):
             cells[MAIN.index("output_rate")] = ""  # a rule always gives a list
-        rows.append((*_labels(row), *cells[:2], _judged(judged, row["name"]), *cells[2:]))
+        rows.append((*_labels(row, evaluation.about), *cells[:2], _judged(judged, row["name"]), *cells[2:]))
     titles = [BY_NAME[name].title for name in MAIN]
     header = ("rank", "step", *titles[:2], "appropriateness", *titles[2:])
     return "\n".join([grid(header, _marked(evaluation, header, rows)), "", *_notes(evaluation, bool(judged))]) + "\n"
 
 
-def _labels(row: dict[str, Any]) -> tuple[str, str]:
-    return (str(row["rank"]), str(row["step"])) if row["kind"] == Kind.CHECKPOINT else (row["name"], "")
+def _labels(row: dict[str, Any], about: dict[str, Any]) -> tuple[str, str]:
+    if row["kind"] != Kind.CHECKPOINT:
+        return row["name"], ""
+    found = about["checkpoints"][row["name"]]
+    method, seed = found.get("method", DEFAULT_METHOD), found.get("seed", 0)
+    said = [method] * (method not in (DEFAULT_METHOD, "full")) + [f"seed {seed}"] * bool(seed)
+    return ", ".join((str(row["rank"]), *said)), str(row["step"])
 
 
 def _judged(judged: dict[str, Appropriateness] | None, row: str) -> str:
@@ -115,6 +122,7 @@ def _notes(evaluation: Evaluation, judged: bool) -> list[str]:
         ""
         if judged
         else "Appropriateness: nobody was asked; `rxdraft judge` asks a model, and says what it lets pass.",
+        _SERVED if Kind.PRODUCT in kinds else "",
         _PROBES if Kind.PROBE in kinds else "",
         _ORACLE if Kind.ORACLE in kinds else "",
     ]

@@ -128,9 +128,9 @@ def effects(ranks: Sequence[int], epochs: Sequence[float]) -> dict[str, Floats]:
 
 
 def _rank_effect(rank: NDArray[np.int64], epoch: Floats, high: int, low: int) -> Floats | None:
-    common = np.intersect1d(epoch[rank == high], epoch[rank == low])
-    weights = np.isin(epoch, common) * ((rank == high).astype(float) - (rank == low))
-    return weights / len(common) if len(common) else None
+    common = np.isin(epoch, np.intersect1d(epoch[rank == high], epoch[rank == low]))
+    of_high, of_low = common & (rank == high), common & (rank == low)
+    return of_high / of_high.sum() - of_low / of_low.sum() if common.any() else None
 
 
 def _slope(of: NDArray[np.bool_], epoch: Floats) -> Floats | None:

@@ -16,8 +16,8 @@ import rxdraft
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
-    *("synth", "etl", "train", "recommend", "serve"),
-    *("evaluate", "baselines", "compare", "medqa", "report", "simulate", "export", "import"),
+    *("synth", "etl", "plan", "train", "sweep", "curves", "export-model", "recommend", "serve"),
+    *("evaluate", "baselines", "compare", "medqa", "report", "simulate", "export", "import", "augment"),
     *("judge", "judge equate", "judge export", "review", "review make", "review merge", "review finalize"),
 ]
 HEAVY = ["torch", "transformers", "peft", "duckdb", "polars", "fastapi", "uvicorn", "openai", "numpy"]
