@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+import etl.augment_commands
 import etl.commands
 import etl.format_commands
 import evaluation.baseline_commands
@@ -19,8 +20,11 @@ import evaluation.report.commands
 import evaluation.review.commands
 import evaluation.statistics.commands
 import evaluation.strategies.commands
+import evaluation.sweep.commands
 import serving.commands
 import training.commands
+import training.export_commands
+import training.plan_commands
 from etl.errors import RxdraftError
 
 app = typer.Typer(
@@ -33,7 +37,11 @@ app = typer.Typer(
 for command in (
     etl.commands.synth,
     etl.commands.etl,
+    training.plan_commands.plan,
     training.commands.train,
+    evaluation.sweep.commands.sweep,
+    training.export_commands.curves,
+    training.export_commands.export_model,
     serving.commands.recommend,
     serving.commands.serve,
     evaluation.commands.evaluate,
@@ -46,6 +54,7 @@ for command in (
     app.command()(command)
 app.command("export")(etl.format_commands.export)
 app.command("import")(etl.format_commands.import_)
+app.command()(etl.augment_commands.augment)
 app.add_typer(evaluation.judge.commands.app, name="judge")
 app.add_typer(evaluation.review.commands.app, name="review")
 
