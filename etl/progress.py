@@ -20,12 +20,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-Told = Callable[[int, int, float | None], None]
-"""Is told how far a task is: done, of how many, and its loss, if it has one."""
+Told = Callable[[int, int, str | None], None]
+"""Is told how far a task is: done, of how many, and what to say beside, such as its loss."""
 
 
-def _console() -> Console:
-    return Console(file=sys.stderr)
+def _console(quiet: bool = False) -> Console:
+    return Console(file=sys.stderr, quiet=quiet)
 
 
 def _progress(console: Console, *columns: ProgressColumn, transient: bool = False) -> Progress:
@@ -42,9 +42,13 @@ def bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str], Told]]:
-    """Show bars one under another; lend a function that begins one and returns who is told of its steps."""
-    console = _console()
+def bars(quiet: bool = False) -> Iterator[Callable[[str], Told]]:
+    """Show bars one under another; lend a function that begins one and returns who is told of its steps.
+
+    Args:
+        quiet: show nothing, since another process shows the same.
+    """
+    console = _console(quiet)
     began = time.perf_counter()
     note = TextColumn("{task.fields[note]}")
     with _progress(console, MofNCompleteColumn(), note, TimeRemainingColumn()) as progress:
@@ -54,9 +58,8 @@ def bars() -> Iterator[Callable[[str], Told]]:
             titles.append(title)
             task = progress.add_task(title, total=None, note="")
 
-            def told(done: int, total: int, loss: float | None = None) -> None:
-                note = "" if not loss else f"loss {loss:.3f}"
-                progress.update(task, completed=done, total=total, note=note)
+            def told(done: int, total: int, note: str | None = None) -> None:
+                progress.update(task, completed=done, total=total, note=note or "")
 
             return told
 
