@@ -8,6 +8,7 @@ import polars as pl
 
 from evaluation.ladder import Rule
 from evaluation.metrics import Metric, Unit
+from evaluation.predict import DEFAULT_METHOD
 
 WITH_INTERVAL = ("jaccard",)
 """Metrics whose interval stands beside them in a table."""
@@ -34,6 +35,19 @@ class Figures:
         if metric.name in WITH_INTERVAL and line["lo"] is not None:
             return f"{value} [{written(line['lo'], metric.unit)}, {written(line['hi'], metric.unit)}]"
         return value
+
+
+def training_of(row: dict[str, Any], about: dict[str, Any]) -> str:
+    """Return which training a checkpoint's row is of: its rank, and the method and seed where they are not the usual.
+
+    Args:
+        row: of `about`.
+        about: the content of evaluation.json.
+    """
+    found = about["checkpoints"][row["name"]]
+    method, seed = found.get("method", DEFAULT_METHOD), found.get("seed", 0)
+    said = [method] * (method not in (DEFAULT_METHOD, "full")) + [f"seed {seed}"] * bool(seed)
+    return ", ".join((str(row["rank"]), *said))
 
 
 def written(value: float | None, unit: Unit) -> str:

@@ -10,11 +10,10 @@ from etl.cohort import to_admission
 from etl.prompts import render_prompt
 from evaluation.drafts import Kind
 from evaluation.evaluate import Evaluation
-from evaluation.figures import Figures
+from evaluation.figures import Figures, training_of
 from evaluation.judge.appropriateness import Appropriateness, read_appropriateness
 from evaluation.markdown import grid
 from evaluation.metrics import BY_NAME
-from evaluation.predict import DEFAULT_METHOD
 
 MAIN = ("output_rate", "accuracy", "accuracy_all", "recall", "f1", "jaccard", "prauc", "drugs", "started")
 """Columns of the main table; the judge's comes after accuracy."""
@@ -72,10 +71,7 @@ def main_table(evaluation: Evaluation) -> str:
 def _labels(row: dict[str, Any], about: dict[str, Any]) -> tuple[str, str]:
     if row["kind"] != Kind.CHECKPOINT:
         return row["name"], ""
-    found = about["checkpoints"][row["name"]]
-    method, seed = found.get("method", DEFAULT_METHOD), found.get("seed", 0)
-    said = [method] * (method not in (DEFAULT_METHOD, "full")) + [f"seed {seed}"] * bool(seed)
-    return ", ".join((str(row["rank"]), *said)), str(row["step"])
+    return training_of(row, about), str(row["step"])
 
 
 def _judged(judged: dict[str, Appropriateness] | None, row: str) -> str:

@@ -125,19 +125,24 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
 
 
 def load_model(
-    folder: Path, dtype: torch.dtype, attention: str, quantization: BitsAndBytesConfig | None = None
+    folder: Path,
+    dtype: torch.dtype,
+    attention: str,
+    quantization: BitsAndBytesConfig | None = None,
+    place: torch.device | None = None,
 ) -> PreTrainedModel:
-    """Load a base's weights onto `device()`, in evaluation mode.
+    """Load a base's weights, in evaluation mode.
 
     Args:
         folder: of the base.
         dtype: of its weights, and in which 4-bit weights calculate.
         attention: as `resolve_attention` returns it.
-        quantization: 4-bit weights; None: as they are.
+        quantization: 4-bit weights, which are made on `device()`; None: as they are.
+        place: where to; None: `device()`.
     """
     hf_logging.disable_progress_bar()  # this command shows its own
     settings: dict[str, Any] = {"dtype": dtype, "attn_implementation": attention}
     if quantization is not None:  # packed weights are made where they stay
         settings |= {"quantization_config": quantization, "device_map": {"": device()}}
     model: Any = AutoModelForCausalLM.from_pretrained(folder, **settings)
-    return (model if quantization else model.to(device())).eval()
+    return (model if quantization else model.to(place or device())).eval()

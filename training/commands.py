@@ -59,5 +59,8 @@ def train(
         folder = str(distributed.once(lambda: tiny_base(add))) if base == "tiny" else base
         made = loop.train(settings, data, folder, out, on_run=add, trackers=[copy.value for copy in track or ()])
     distributed.leave()
-    for checkpoint in made if speaks else ():
-        print(checkpoint)
+    if speaks:
+        from training.curves import draw_curves
+
+        for path in (*made, draw_curves(out)):
+            print(path)

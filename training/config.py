@@ -57,7 +57,8 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(4, ge=1)
     """Samples to an optimiser step, over all processes."""
     micro_batch_size: int | None = Field(None, ge=1)
-    """Samples in memory at once on one process; None: all of its share. Changes memory, not the result."""
+    """Samples in memory at once on one process; None: all of its share, on a CPU 1,024 tokens. Changes memory, not the
+    result."""
     max_length: int = Field(2048, ge=64)
     """Tokens per sample; a longer prompt loses its last-ranked diagnoses, its answer never a token."""
     checkpoint_epochs: tuple[int, ...] = ()

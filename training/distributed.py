@@ -83,6 +83,11 @@ class Processes:
         """What learns and is whole on each process without DDP's knowledge: its gradients are summed here."""
 
     @property
+    def sharded(self) -> bool:
+        """Whether the weights are spread over the processes."""
+        return self._sharding == "fsdp"
+
+    @property
     def first(self) -> bool:
         """Whether this process writes."""
         return self.index == 0
@@ -104,6 +109,8 @@ class Processes:
         if self._sharding == "fsdp":
             adapters = {name: weight for name, weight in module.named_parameters() if ".lora_" in name}
             self._whole = [weight for weight in adapters.values() if weight.requires_grad]
+            for weight in adapters.values():
+                weight.data = weight.data.to(self._state.device)  # the others are moved as they are spread
             parts = (*causal_model(module.model).model.layers, module)
             self._parts = [fully_shard(part, ignored_params=set(adapters.values())) for part in parts]
         return module

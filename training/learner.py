@@ -55,7 +55,8 @@ def build(run: Run, newest: Path | None, processes: Processes) -> Learner:
     """Load the base and what the method lets learn, as the newest checkpoint left them, onto the processes."""
     config, dtype = run.config, bases.resolve_dtype(run.config.dtype)
     attention = bases.resolve_attention(config.attention, dtype)
-    base = bases.load_model(run.base_folder, dtype, attention, methods.quantization(config, dtype))
+    place = torch.device("cpu") if processes.sharded else bases.device()  # whole, it may be too large for a GPU
+    base = bases.load_model(run.base_folder, dtype, attention, methods.quantization(config, dtype), place)
     if config.fused_kernels:
         kernels.fuse(base)
     if config.gradient_checkpointing:

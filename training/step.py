@@ -134,8 +134,10 @@ def memory_advice(config: TrainConfig, where: str) -> Iterator[None]:
             raise
         cures = [f"lower micro_batch_size (now {config.micro_batch_size or 'the whole share'})"]
         cures += [] if config.gradient_checkpointing else ["set gradient_checkpointing=true"]
-        cures += [f"lower max_length (now {config.max_length})"]
-        raise ConfigError(f"out of memory in {where}: {', or '.join(cures)}; the run then goes on") from None
+        raise ConfigError(
+            f"out of memory in {where}: {', or '.join(cures)}, and the run goes on; "
+            f"or begin another with a lower max_length (now {config.max_length})"
+        ) from None
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from etl.artefacts import sha256
 from evaluation.drafts import Kind
-from evaluation.figures import UNDEFINED, Figures
+from evaluation.figures import UNDEFINED, Figures, training_of
 from evaluation.ladder import Rule
 from evaluation.metrics import BY_NAME, Metric, Over, Unit
 from evaluation.report.sources import Judge, Sources
@@ -76,10 +76,10 @@ class Line:
     selected: bool = False
 
 
-def title_of(row: dict[str, Any]) -> str:
-    """Return a row's name as a reader would say it."""
+def title_of(row: dict[str, Any], about: dict[str, Any]) -> str:
+    """Return the name of one of an evaluation's rows as a reader would say it."""
     if row["kind"] == Kind.CHECKPOINT:
-        return f"rank {row['rank']}, step {row['step']}"
+        return f"rank {training_of(row, about)}, step {row['step']}"
     return _TITLES.get(row["name"], row["name"])
 
 
@@ -90,7 +90,7 @@ class Book:
         self.sources = sources
         self.about = sources.evaluation.about
         self._figures = Figures(sources.evaluation.results)
-        self.titles = {row["name"]: title_of(row) for row in self.about["rows"]}
+        self.titles = {row["name"]: title_of(row, self.about) for row in self.about["rows"]}
         self.checkpoints = [row["name"] for row in self.about["rows"] if row["kind"] == Kind.CHECKPOINT]
         self._standings: dict[str, dict[str, Standing]] = {}
 
@@ -202,7 +202,7 @@ def _lines(book: Book, cells: Callable[[str], list[Cell]], checkpoints_only: boo
     return [
         Line(
             row["name"],
-            title_of(row),
+            book.titles[row["name"]],
             row["kind"],
             row["rank"],
             row["step"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evaluation.drafts import Kind
-from evaluation.figures import Figures
+from evaluation.figures import Figures, training_of
 from evaluation.ladder import RUNGS, Rule
 from evaluation.metrics import BY_NAME, Unit
 from evaluation.report.cells import Book, head, number
@@ -22,14 +22,14 @@ def _by_step(book: Book, metric: str) -> Plot | None:
     unit = BY_NAME[metric].unit
     factor = 100 if unit is Unit.SHARE else 1
     cells = [row for row in book.about["rows"] if row["kind"] == Kind.CHECKPOINT]
-    by_rank: dict[int, list[Point]] = {}
+    by_training: dict[str, list[Point]] = {}
     for row in sorted(cells, key=lambda row: (row["rank"], row["step"])):
         point = _point(row["step"], book.value(row["name"], metric), factor)
         if point is not None:
-            by_rank.setdefault(row["rank"], []).append(point)
-    if not by_rank:
+            by_training.setdefault(training_of(row, book.about), []).append(point)
+    if not by_training:
         return None
-    series = [Series(f"rank {rank}", points, look) for look, (rank, points) in enumerate(by_rank.items())]
+    series = [Series(f"rank {name}", points, look) for look, (name, points) in enumerate(by_training.items())]
     told = "; ".join(f"{s.name}: " + ", ".join(f"{p.y:.3g} at step {p.x:g}" for p in s.points) for s in series)
     ticks = [(float(step), f"{step:,}") for step in sorted({row["step"] for row in cells})]
     rival = [] if metric == "output_rate" else best_baseline(book, metric)  # a rule always gives a list
@@ -85,17 +85,17 @@ def reliability(book: Book) -> list[Drawn]:
 
 
 def curves(book: Book) -> list[Drawn]:
-    """Return training and validation loss by step, a drawing a rank."""
+    """Return training and validation loss by step, a drawing a training, in the order of the table."""
     drawn = []
-    for rank, curve in sorted((book.sources.outside.get("curves") or {}).items(), key=lambda item: int(item[0])):
+    for place, (name, curve) in enumerate((book.sources.outside.get("curves") or {}).items()):
         series = [
-            Series(name, [Point(step, loss) for step, loss in curve[name]], look, dots=name == "validation")
-            for look, name in enumerate(("train", "validation"))
-            if curve[name]
+            Series(loss, [Point(step, value) for step, value in curve[loss]], look, dots=loss == "validation")
+            for look, loss in enumerate(("train", "validation"))
+            if curve[loss]
         ]
         if series:
             told = "; ".join(f"{s.name}: from {s.points[0].y:.3f} to {s.points[-1].y:.3f}" for s in series)
-            drawn.append(draw(Plot(f"loss-{rank}", f"rank {rank}", told, "step", "loss", series)))
+            drawn.append(draw(Plot(f"loss-{place}", f"rank {name}", told, "step", "loss", series)))
     return drawn
 
 

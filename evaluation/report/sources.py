@@ -17,6 +17,7 @@ import polars as pl
 from etl import artefacts
 from etl.errors import ConfigError, ContractError
 from evaluation.evaluate import FORMAT, Evaluation
+from evaluation.figures import training_of
 from evaluation.judge.appropriateness import CARD, FOLDER, PARITY_FOLDER, Appropriateness, read_appropriateness
 from evaluation.results import SCHEMA, Redrawn
 from training.manifest import read_manifest
@@ -138,7 +139,7 @@ def read_outside(evaluation: Evaluation, reference: Path | None, review: Path | 
     selected = paths[evaluation.selected]
     manifest = asdict(read_manifest(selected)) if (selected / "manifest.json").is_file() else None
     return {
-        "curves": _curves(evaluation.about["rows"], paths, checkpoints),
+        "curves": _curves(evaluation.about, paths),
         "manifest": manifest and {**{name: manifest[name] for name in _OF_MANIFEST}, "base": _name(manifest["base"])},
         "cohort": _cohort(selected.parent / "run.json", evaluation.about["cohort_sha256"]),
         "reference": read_reference(reference) if reference else None,
@@ -151,14 +152,14 @@ def _name(base: str) -> str:
     return base if base.count("/") <= 1 and not base.startswith(("/", ".", "~")) else Path(base).name
 
 
-def _curves(rows: list[_JSON], paths: dict[str, Path], checkpoints: _JSON) -> _JSON:
-    """Return training and validation loss by rank: [step, loss]; the former smoothed to CURVE_POINTS means."""
+def _curves(about: _JSON, paths: dict[str, Path]) -> _JSON:
+    """Return losses by rank, or by `training_of`, as [step, loss]; those of training smoothed to CURVE_POINTS means."""
     curves: _JSON = {}
-    for row in rows:
+    for row in about["rows"]:
         if row["rank"] is None:
             continue
-        curve = curves.setdefault(str(row["rank"]), {"train": _log(paths[row["name"]].parent), "validation": []})
-        if (loss := checkpoints[row["name"]]["losses"].get("validation")) is not None:
+        curve = curves.setdefault(training_of(row, about), {"train": _log(paths[row["name"]].parent), "validation": []})
+        if (loss := about["checkpoints"][row["name"]]["losses"].get("validation")) is not None:
             curve["validation"].append([row["step"], loss])
     return curves
 

@@ -13,6 +13,7 @@ from evaluation.metrics import BY_NAME, Unit
 from evaluation.results import Redrawn, metric_draws
 from evaluation.statistics.bootstrap import Draws, Floats
 from evaluation.sweep.pooling import Pooled, pool, spread
+from training.advice import rank_sets_step
 from training.manifest import Manifest
 
 METRICS = ("jaccard", "f1", "recall", "accuracy", "output_rate", "drugs")
@@ -26,6 +27,7 @@ class Cell:
     Attributes:
         method, rank, step, scaling: of its checkpoints.
         rows: the evaluation's row of each seed.
+        rank_sets_step: another rank takes steps of another size, see `training.advice.rank_sets_step`.
         loss: validation loss per response token.
         scores: by metric.
     """
@@ -35,6 +37,7 @@ class Cell:
     step: int
     scaling: float
     rows: dict[int, str]
+    rank_sets_step: bool
     loss: Pooled
     scores: dict[str, Pooled]
 
@@ -105,12 +108,14 @@ def cells_of(found: Evaluation, manifests: Sequence[Manifest], names: Sequence[s
     for (method, rank, step), seeds in sorted(grouped.items()):
         at = [names.index(name) for name, _ in seeds.values()]
         weights = np.eye(len(names))[at]
+        manifest = next(iter(seeds.values()))[1]
         cells.append(
             Cell(
                 method=method,
                 rank=rank,
                 step=step,
-                scaling=next(iter(seeds.values()))[1].scaling,
+                scaling=manifest.scaling,
+                rank_sets_step=rank_sets_step(method, manifest.config["optimizer"], manifest.config["scaling"]),
                 rows={seed: name for seed, (name, _) in sorted(seeds.items())},
                 loss=spread([manifest.losses.get("validation") for _, manifest in seeds.values()]),
                 scores={metric: pool(drawn[metric], weights, _top(metric)) for metric in METRICS},

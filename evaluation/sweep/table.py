@@ -74,15 +74,16 @@ def _notes(swept: Swept) -> list[str]:
         sd: over seeds. s: what B A is multiplied by; s²r: by which one SGD step moves the model.
         """,
         f"* {best.name}: the lowest mean validation loss, the cell to go on with." if best else "",
-        _confounded(swept.cells),
+        confounded(swept.cells),
         *(f"Failed and left out: {name}: {why}" for name, why in swept.failed.items()),
     ]
     filled = [_filled(note) for note in notes if note]
     return [*filled, *map(_sentence, swept.effects)]
 
 
-def _confounded(cells: Sequence[Cell]) -> str:
-    if len({round(cell.step_size, 9) for cell in cells}) < 2:
+def confounded(cells: Sequence[Cell]) -> str:
+    """Return a warning where ranks are compared by the size of their steps; else nothing."""
+    if len({round(cell.step_size, 9) for cell in cells if cell.rank_sets_step}) < 2:
         return ""
     return "s²r differs between ranks: a difference between them may be one of step size; --set scaling=rslora ends it."
 

@@ -25,8 +25,10 @@ from evaluation.evaluate import evaluate
 from evaluation.predict import cell_name
 from evaluation.statistics.bootstrap import draw
 from evaluation.statistics.comparisons import effects
+from evaluation.sweep.cells import Cell
 from evaluation.sweep.commands import sweep
-from evaluation.sweep.pooling import half_width, pool, spread
+from evaluation.sweep.pooling import Pooled, half_width, pool, spread
+from evaluation.sweep.table import confounded
 from training import loop
 from training.manifest import Manifest, find_checkpoints, read_manifest
 
@@ -152,8 +154,16 @@ def test_the_table_has_the_base_every_seed_and_the_facts_about_step_size(done: R
     assert re.search(r"^\| base ", text, re.MULTILINE)
     assert re.search(r"^\| fa-lora +\| 4 +\| 2( \*)? +\| 4 +\| 64 +\| 2 ", text, re.MULTILINE)
     assert len(re.findall(r"^\| fa-lora", text, re.MULTILINE)) == 4 + 8
-    assert "s²r differs between ranks" in text
+    assert "s²r differs between ranks" not in text  # AdamW sets the size of a step itself
     assert "rank 4 less rank 2" in text
+
+
+def test_ranks_whose_steps_differ_in_size_are_warned_of() -> None:
+    nothing = Pooled(None, None, None)
+    cells = [Cell("fa-lora", rank, 2, 16 / rank, {}, True, nothing, {}) for rank in (16, 32)]
+    assert "a difference between them may be one of step size" in confounded(cells)
+    assert confounded([replace(cell, scaling=16 / cell.rank**0.5) for cell in cells]) == ""
+    assert confounded([replace(cell, rank_sets_step=False) for cell in cells]) == ""
 
 
 def test_the_cell_to_go_on_with_has_the_lowest_mean_validation_loss(table: pl.DataFrame, out: Path) -> None:

@@ -155,7 +155,7 @@ def test_out_of_memory_names_the_settings_that_need_less(
     line = refusal(small("micro_batch_size=4"), tiny_cohort, random_base, tmp_path)
     assert line == (
         "out of memory in step 1: lower micro_batch_size (now 4), or set gradient_checkpointing=true, "
-        "or lower max_length (now 512); the run then goes on"
+        "and the run goes on; or begin another with a lower max_length (now 512)"
     )
     [made] = loop.train(small("micro_batch_size=1"), tiny_cohort, str(random_base), tmp_path, quiet)
     assert read_manifest(made).step == 3

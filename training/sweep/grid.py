@@ -13,6 +13,7 @@ from typing import Any
 from etl import artefacts
 from etl.errors import ConfigError
 from training import base as bases
+from training.advice import rank_sets_step
 from training.config import TrainConfig, load_config
 from training.methods import scaling
 
@@ -185,7 +186,8 @@ def step_sizes(trials: Sequence[Trial]) -> list[str]:
     lines = [
         f"rank {rank}: s = {scaling(trials[0].config, rank):.4g}, s²r = {size:.4g}" for rank, size in sizes.items()
     ]
-    if trials[0].config.scaling == "alpha" and len(sizes) > 1:
+    confounded = any(rank_sets_step(t.config.method, t.config.optimizer, t.config.scaling) for t in trials)
+    if confounded and len(sizes) > 1:
         low, high = min(sizes), max(sizes)
         times = sizes[low] / sizes[high]
         lines.append(

@@ -93,3 +93,7 @@ def test_a_fixed_alpha_over_two_ranks_is_warned_of_and_rslora_is_not():
     assert said[:2] == ["rank 16: s = 1, s²r = 16", "rank 32: s = 0.5, s²r = 8"]
     assert "2 times as far at rank 16 as at rank 32" in said[2]
     assert len(step_sizes(trials(Grid("reference", ["scaling=rslora"], ranks=[16, 32], seeds=[0])))) == 2
+
+
+def test_an_optimiser_that_sets_the_size_of_a_step_itself_is_not_warned_of():
+    assert len(step_sizes(trials(Grid("smoke", ranks=[16, 32], seeds=[0])))) == 2
