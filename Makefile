@@ -6,10 +6,10 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 RX     := $(VENV)/bin/rxdraft
 READY  := $(VENV)/.installed
 
-.PHONY: help demo test check bench bench-etl bench-evaluate format clean
+.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep recipe format clean
 
 help:
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: $(READY) ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
 	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
@@ -32,9 +32,23 @@ check: $(READY) ## Style, types, import contracts
 bench: ## All benchmarks at the small size; JSON on the last line of each
 	$(MAKE) bench-etl ARGS=--quick
 	$(MAKE) bench-evaluate ARGS=--quick
+	$(MAKE) bench-train ARGS=--quick
+	$(MAKE) bench-train-gpu ARGS=--toy
 
 bench-etl: $(READY) ## The ETL at full MIMIC-IV size beside DuckDB, Polars and pandas; ARGS=--quick for a twentieth
 	$(VENV)/bin/python benchmarks/bench_etl.py $(ARGS)
+
+bench-train: $(READY) ## Training beside TRL and transformers' Trainer, two vocabularies; about an hour, ARGS='--repeat 1' a third
+	$(VENV)/bin/python benchmarks/bench_train.py $(ARGS)
+
+bench-train-gpu: $(READY) ## A step of the 8B shape on CUDA beside PEFT and Trainer; a toy shape without a GPU
+	$(VENV)/bin/python benchmarks/bench_train_gpu.py $(ARGS)
+
+bench-kill-sweep: $(READY) ## Twenty kill -9 during a sweep, then its bits beside an undisturbed one's
+	$(VENV)/bin/python benchmarks/kill_sweep.py $(ARGS)
+
+recipe: $(READY) ## docs/recipe.md anew: the ablation on the synthetic hospital, about an hour of one core
+	$(VENV)/bin/python benchmarks/ablate_recipe.py --work $(DEMO)/recipe --write docs/recipe.md $(ARGS)
 
 bench-evaluate: $(READY) ## The table of 8 checkpoints, 1,000 admissions and 2,000 redraws; then 20,000 admissions
 	$(VENV)/bin/python benchmarks/bench_evaluate.py $(ARGS)

@@ -172,10 +172,17 @@ def test_a_bmi_that_follows_from_height_and_weight_may_be_left_out(client, body)
     assert drafted(client, {**body, **size, "bmi": None}) == drafted(client, {**body, **size, "bmi": 25.0})
 
 
-def test_an_answer_that_is_no_list_shows_no_drug_and_says_so(client, body, recommender, monkeypatch):
+def writes(recommender: Recommender, monkeypatch: pytest.MonkeyPatch, text: str, truncated: bool = False) -> None:
+    """Have a model write a text, not held to the formulary."""
     from serving.engine import Generated
 
-    monkeypatch.setattr(recommender.engine, "generate", lambda *_: [Generated("heparin\naspi", truncated=True)])
+    free = recommender.recommend
+    monkeypatch.setattr(recommender.engine, "generate", lambda *_: [Generated(text, truncated)])
+    monkeypatch.setattr(recommender, "recommend", lambda admissions: free(admissions, raw=True))
+
+
+def test_an_answer_that_is_no_list_shows_no_drug_and_says_so(client, body, recommender, monkeypatch):
+    writes(recommender, monkeypatch, "heparin\naspi", truncated=True)
     draft = drafted(client, body)
     assert draft["drugs"] == []
     assert draft["answer"] == {"well_formed": False, "outcome": "truncated"}
@@ -184,21 +191,15 @@ def test_an_answer_that_is_no_list_shows_no_drug_and_says_so(client, body, recom
 
 
 def test_a_drug_outside_the_formulary_is_shown_and_warned_of(client, body, recommender, monkeypatch):
-    from serving.engine import Generated
-
     known = recommender.vocabulary.formulary[0]
-    monkeypatch.setattr(
-        recommender.engine, "generate", lambda *_: [Generated(f"{known}\nunobtainium", truncated=False)]
-    )
+    writes(recommender, monkeypatch, f"{known}\nunobtainium")
     draft = drafted(client, body)
     assert draft["drugs"] == [{"rank": 1, "drug": known}, {"rank": 2, "drug": "unobtainium"}]
     assert [w["position"] for w in draft["warnings"] if w["code"] == "not_in_formulary"] == [2]
 
 
 def test_an_empty_list_is_a_draft_and_no_failure(client, body, recommender, monkeypatch):
-    from serving.engine import Generated
-
-    monkeypatch.setattr(recommender.engine, "generate", lambda *_: [Generated("none", truncated=False)])
+    writes(recommender, monkeypatch, "none")
     draft = drafted(client, body)
     assert (draft["drugs"], draft["answer"]["well_formed"], draft["status"]) == ([], True, "draft")
 

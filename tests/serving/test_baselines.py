@@ -486,6 +486,13 @@ def test_recommend_gives_what_the_server_gives(served, cohort, request_body, tmp
     assert {**printed, "draft_id": ""} == {**served.json(), "draft_id": ""}
 
 
+def test_a_baseline_writes_nothing_so_raw_is_refused(cohort, request_body, tmp_path, monkeypatch, capsys):
+    (tmp_path / "admission.json").write_text(json.dumps(request_body))
+    options = ["--model", "baseline:logistic", "--data", cohort, "--json", tmp_path / "admission.json", "--raw"]
+    assert run_here(monkeypatch, "recommend", *options) == 2
+    assert capsys.readouterr().err == "rxdraft: a baseline writes nothing; leave --raw out\n"
+
+
 def test_a_baseline_is_served_without_loading_a_models_libraries(cohort):
     code = (
         "import sys, pathlib; from serving.app import create_app; from serving.commands import _loader;"

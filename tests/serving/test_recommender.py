@@ -16,7 +16,9 @@ from etl import prompts
 from etl.cohort import read_prompts, read_samples, to_admission
 from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError, ContractError
-from serving.engine import Engine, Generated
+from serving.decoding.decoder import Ask, Drawn
+from serving.decoding.trie import FormularyTrie
+from serving.engine import Engine
 from serving.recommender import Recommender, load_recommenders
 from serving.schemas import DraftRequest, make_draft
 from training.data import encode_split
@@ -90,20 +92,20 @@ def test_threads_that_ask_different_adapters_do_not_mix_their_answers(taught_run
 
 
 class Overheard:
-    """Stands in for Engine.generate: keeps the token ids and answers nothing."""
+    """Stands in for Engine.draw: keeps the token ids and answers the commonest drug."""
 
     def __init__(self) -> None:
         self.prompts: list[list[int]] = []
 
-    def __call__(self, prompts: list[list[int]], adapter: str, max_new_tokens: int) -> list[Generated]:
-        self.prompts += prompts
-        return [Generated("", truncated=False)] * len(prompts)
+    def __call__(self, asks: list[Ask], adapter: str, trie: FormularyTrie) -> list[list[Drawn]]:
+        self.prompts += [list(ask.prompt) for ask in asks]
+        return [[Drawn((0,), 0.0)]] * len(asks)
 
 
 @pytest.fixture
 def overheard(recommender, monkeypatch) -> Overheard:
     listener = Overheard()
-    monkeypatch.setattr(recommender.engine, "generate", listener)
+    monkeypatch.setattr(recommender.engine, "draw", listener)
     return listener
 
 
