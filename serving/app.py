@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 import traceback
@@ -17,12 +16,14 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.recommendation import Drafter
+from serving.recommendation import BusyError, Drafter, LateError
 from serving.schemas import Draft, DraftRequest, describe_errors, make_draft
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
+DEADLINE_SECONDS = 60
+"""For a draft, from when it is asked for."""
 
 _NO_TELEMETRY: Any = {
     "tracing": False,
@@ -85,7 +86,12 @@ async def create_draft(request: Request, body: DraftRequest) -> Any:
     if recommender is None:
         return _not_ready()
     admission = body.to_admission(recommender.vocabulary)
-    [recommendation] = await asyncio.to_thread(recommender.recommend, [admission])
+    try:
+        recommendation = await recommender.draft(admission, DEADLINE_SECONDS)
+    except BusyError:
+        return _again("Too many drafts are asked for", 1)
+    except LateError:
+        return problem(504, "The draft was not done in time")
     draft = make_draft(str(uuid.uuid4()), admission, recommendation, recommender)
     log.info("draft %s: %s, %d drugs", draft.draft_id, draft.answer.outcome, len(draft.drugs))
     return draft
@@ -98,8 +104,12 @@ def problem(status: int, title: str, **members: Any) -> JSONResponse:
 
 
 def _not_ready() -> JSONResponse:
-    response = problem(503, "The model is still loading")
-    response.headers["Retry-After"] = "5"
+    return _again("The model is still loading", 5)
+
+
+def _again(why: str, seconds: int) -> JSONResponse:
+    response = problem(503, why)
+    response.headers["Retry-After"] = str(seconds)
     return response
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from etl.artefacts import sha256
 from etl.errors import ContractError
 from serving.decoding.decoder import Ask, Drawn, ListDecoder, draw_lists
 from serving.decoding.trie import FormularyTrie
+from serving.scheduler import Scheduler
 from training import base as bases
 from training.checkpoint import checked_weights
 from training.manifest import Manifest
@@ -68,6 +70,11 @@ class Engine:
         self._model: Any = bases.load_model(folder, bases.resolve_dtype("auto"), bases.resolve_attention("auto"))
         self.end = bases.end_of_turn(self.tokenizer)
         self._lock = threading.Lock()
+
+    @cached_property
+    def scheduler(self) -> Scheduler:
+        """Who draws lists for requests that meet."""
+        return Scheduler(self)
 
     def add_adapter(self, name: str, checkpoint: Path, manifest: Manifest) -> None:
         """Load a checkpoint's adapter under a name.

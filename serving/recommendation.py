@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from etl.domain import Admission
+from etl.errors import RxdraftError
 from etl.prompts import Answer
 from serving.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     from serving.schemas import BaselineIdentity, ModelIdentity
+
+
+class BusyError(RxdraftError):
+    """As many requests wait as may; ask again later."""
+
+
+class LateError(RxdraftError):
+    """The draft was not done by the request's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,5 +57,18 @@ class Drafter(Protocol):
 
         Raises:
             ConfigError: an admission has no diagnosis to go by.
+        """
+        ...
+
+    async def draft(self, admission: Admission, seconds: float) -> Recommendation:
+        """Draft a list for one of many that ask at once; cancelling frees what it took.
+
+        Args:
+            admission: with a diagnosis.
+            seconds: until `LateError`.
+
+        Raises:
+            ConfigError: the admission has no diagnosis to go by.
+            BusyError, LateError: too many ask at once.
         """
         ...

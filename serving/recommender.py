@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import cached_property
+from math import inf
 from pathlib import Path
 
 from etl import prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from serving.decoding.decoder import Ask
+from serving.decoding.decoder import Ask, Drawn
 from serving.decoding.trie import FormularyTrie
 from serving.engine import Engine
 from serving.recommendation import Recommendation
@@ -68,29 +70,44 @@ class Recommender:
         Raises:
             ConfigError: an admission has no diagnosis to go by.
         """
+        encoded, dropped = self._encode(admissions)
+        if raw:
+            found = self.engine.generate(encoded, self.adapter, self.manifest.max_answer_tokens)
+            answers = [(prompts.parse_answer(one.text, truncated=one.truncated), one.text) for one in found]
+            return [Recommendation(*answer, left_out) for answer, left_out in zip(answers, dropped, strict=True)]
+        lists = self.engine.draw(list(map(self._ask, encoded)), self.adapter, self.trie)
+        return [self._recommendation(one, left_out) for [one], left_out in zip(lists, dropped, strict=True)]
+
+    async def draft(self, admission: Admission, seconds: float = inf) -> Recommendation:
+        """Draft a list for one admission together with whatever other threads and tasks ask for meanwhile.
+
+        Args:
+            admission: with a diagnosis.
+            seconds: until `LateError`.
+
+        Raises:
+            ConfigError: the admission has no diagnosis to go by.
+            BusyError, LateError: too many ask at once.
+        """
+        [ids], [dropped] = await asyncio.to_thread(self._encode, [admission])
+        waited = self.engine.scheduler.submit(self._ask(ids), self.adapter, self.trie, seconds)
+        [drawn] = await asyncio.wrap_future(waited)
+        return self._recommendation(drawn, dropped)
+
+    def _encode(self, admissions: Sequence[Admission]) -> tuple[list[list[int]], list[int]]:
+        """Return each prompt's token ids, and how many diagnoses did not fit into it."""
         if any(not admission.diagnoses and admission.earlier_diagnoses is None for admission in admissions):
             raise ConfigError("an admission without a diagnosis; wanted at least one")
-        room = self.manifest.max_length - self.manifest.max_answer_tokens
-        encoded = [
-            prompts.encode_prompt(self.engine.tokenizer, prompts.render_prompt(admission), room)
-            for admission in admissions
-        ]
-        written = (self._raw if raw else self._constrained)([ids for ids, _ in encoded])
-        return [
-            Recommendation(answer, text, dropped) for (answer, text), (_, dropped) in zip(written, encoded, strict=True)
-        ]
+        room, tokenizer = self.manifest.max_length - self.manifest.max_answer_tokens, self.engine.tokenizer
+        encoded = [prompts.encode_prompt(tokenizer, prompts.render_prompt(one), room) for one in admissions]
+        return [ids for ids, _ in encoded], [dropped for _, dropped in encoded]
 
-    def _raw(self, encoded: Sequence[list[int]]) -> list[tuple[prompts.Answer, str]]:
-        found = self.engine.generate(encoded, self.adapter, self.manifest.max_answer_tokens)
-        return [(prompts.parse_answer(one.text, truncated=one.truncated), one.text) for one in found]
+    def _ask(self, ids: list[int]) -> Ask:
+        return Ask(ids, self.manifest.max_answer_tokens)
 
-    def _constrained(self, encoded: Sequence[list[int]]) -> list[tuple[prompts.Answer, str]]:
-        asks = [Ask(ids, self.manifest.max_answer_tokens) for ids in encoded]
-        lists = [
-            tuple(self.trie.names[item] for item in drawn.items)
-            for [drawn] in self.engine.draw(asks, self.adapter, self.trie)
-        ]
-        return [(prompts.Answer(prompts.Outcome.OK, drugs), prompts.render_answer(drugs)) for drugs in lists]
+    def _recommendation(self, drawn: Drawn, dropped: int) -> Recommendation:
+        drugs = tuple(self.trie.names[item] for item in drawn.items)
+        return Recommendation(prompts.Answer(prompts.Outcome.OK, drugs), prompts.render_answer(drugs), dropped)
 
 
 def load_recommenders(checkpoints: Sequence[Path], base: str | None = None) -> list[Recommender]:

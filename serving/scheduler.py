@@ -12,21 +12,17 @@ import time
 from collections import deque
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from etl.errors import ConfigError, RxdraftError
+from etl.errors import ConfigError
 from serving.decoding.decoder import Ask, Drawn, ListDecoder
 from serving.decoding.trie import NOTHING_LEFT, FormularyTrie
-from serving.engine import Engine
+from serving.recommendation import BusyError, LateError
+
+if TYPE_CHECKING:
+    from serving.engine import Engine
 
 log = logging.getLogger(__name__)
-
-
-class BusyError(RxdraftError):
-    """As many requests wait as may; ask again later."""
-
-
-class LateError(RxdraftError):
-    """The lists were not done by the request's deadline."""
 
 
 @dataclass(slots=True, eq=False)

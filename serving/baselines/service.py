@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,11 @@ class BaselineRecommender:
         if any(not admission.diagnoses and admission.earlier_diagnoses is None for admission in admissions):
             raise ConfigError("an admission without a diagnosis; wanted at least one")
         return self.baseline.recommend([self._coded(admission) for admission in admissions])
+
+    async def draft(self, admission: Admission, seconds: float) -> Recommendation:
+        """Draft a list for one admission; it takes milliseconds, so nobody is refused or late."""
+        [recommendation] = await asyncio.to_thread(self.recommend, [admission])
+        return recommendation
 
     def _coded(self, admission: Admission) -> Admission:
         """Give diagnoses in words their code, where the words are a code's title."""

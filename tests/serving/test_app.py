@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from serving import app as app_module
 from serving.app import MAX_BODY_BYTES, create_app
+from serving.recommendation import BusyError, LateError
 from serving.recommender import Recommender
 from serving.schemas import DraftRequest
 
@@ -176,9 +178,12 @@ def writes(recommender: Recommender, monkeypatch: pytest.MonkeyPatch, text: str,
     """Have a model write a text, not held to the formulary."""
     from serving.engine import Generated
 
-    free = recommender.recommend
+    async def draft(admission: Any, seconds: float) -> Any:
+        [drafted] = recommender.recommend([admission], raw=True)
+        return drafted
+
     monkeypatch.setattr(recommender.engine, "generate", lambda *_: [Generated(text, truncated)])
-    monkeypatch.setattr(recommender, "recommend", lambda admissions: free(admissions, raw=True))
+    monkeypatch.setattr(recommender, "draft", draft)
 
 
 def test_an_answer_that_is_no_list_shows_no_drug_and_says_so(client, body, recommender, monkeypatch):
@@ -202,6 +207,24 @@ def test_an_empty_list_is_a_draft_and_no_failure(client, body, recommender, monk
     writes(recommender, monkeypatch, "none")
     draft = drafted(client, body)
     assert (draft["drugs"], draft["answer"]["well_formed"], draft["status"]) == ([], True, "draft")
+
+
+def test_requests_that_meet_get_what_each_gets_alone(client, body):
+    bodies = [{**body, "age": age} for age in range(30, 90, 5)]
+    alone = [drafted(client, one) for one in bodies]
+    with ThreadPoolExecutor(12) as pool:
+        assert list(pool.map(lambda one: drafted(client, one), bodies)) == alone
+
+
+@pytest.mark.parametrize(("error", "status"), [(BusyError("full"), 503), (LateError("late"), 504)])
+def test_too_many_requests_and_a_passed_deadline_are_told(client, body, recommender, monkeypatch, error, status):
+    async def refuse(admission: Any, seconds: float) -> None:
+        raise error
+
+    monkeypatch.setattr(recommender, "draft", refuse)
+    answer = client.post("/v1/drafts", json=body)
+    assert_problem(answer, status)
+    assert ("Retry-After" in answer.headers) is (status == 503)
 
 
 # --- errors ---------------------------------------------------------------------------------------------
@@ -352,10 +375,10 @@ def test_a_stray_slash_does_not_echo_the_query(client, body):
 def test_an_exception_in_the_recommender_is_a_bare_500_and_its_message_is_logged_nowhere(
     client, body, recommender, monkeypatch, caplog
 ):
-    def fail(admissions: Any) -> None:
+    async def fail(admission: Any, seconds: float) -> None:
         raise RuntimeError(f"no drug for {CANARY}") from ValueError(CANARY)
 
-    monkeypatch.setattr(recommender, "recommend", fail)
+    monkeypatch.setattr(recommender, "draft", fail)
     with caplog.at_level(logging.DEBUG):
         answer = client.post("/v1/drafts", json=body)
     content = assert_problem(answer, 500)

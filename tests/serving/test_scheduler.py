@@ -14,8 +14,9 @@ from etl import prompts
 from etl.cohort import read_samples, to_admission
 from etl.errors import ConfigError
 from serving.decoding.decoder import Ask
+from serving.recommendation import BusyError, LateError
 from serving.recommender import Recommender, load_recommenders
-from serving.scheduler import BusyError, LateError, Scheduler
+from serving.scheduler import Scheduler
 from training.manifest import find_checkpoints
 
 
