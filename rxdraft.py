@@ -43,6 +43,7 @@ for command in (
     training.export_commands.curves,
     training.export_commands.export_model,
     serving.commands.recommend,
+    serving.commands.predict,
     serving.commands.serve,
     evaluation.commands.evaluate,
     evaluation.baseline_commands.baselines,

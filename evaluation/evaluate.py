@@ -22,13 +22,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from etl import artefacts
+from etl import artefacts, kept
 from etl.cohort import read_cohort, read_samples
 from etl.domain import Split
 from etl.drug_vocabulary import read_drug_vocabulary
 from etl.errors import ConfigError, ContractError
 from etl.prompts import Outcome
-from evaluation import kept
 from evaluation.drafts import Drafted, Kind, Row, draft_baselines, draft_oracle, draft_votes
 from evaluation.findings import find
 from evaluation.interactions import read_interactions

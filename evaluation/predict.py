@@ -9,9 +9,8 @@ from typing import Any
 
 import polars as pl
 
-from etl import prompts
+from etl import kept, prompts
 from etl.cohort import to_admission
-from evaluation import kept
 from serving.recommender import Recommender, load_recommenders
 from training.manifest import Manifest
 

@@ -1,4 +1,4 @@
-"""The subcommands `recommend` and `serve`."""
+"""The subcommands `recommend`, `predict` and `serve`."""
 
 from __future__ import annotations
 
@@ -52,6 +52,34 @@ def recommend(
     admission = request.to_admission(recommender.vocabulary)
     [recommendation] = _raw(recommender, admission) if raw else recommender.recommend([admission])
     print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender).model_dump_json(indent=2))
+
+
+def predict(
+    model: _MODEL,
+    admissions: Annotated[Path, typer.Option(help="Parquet, a row an admission, its columns the fields of the API.")],
+    out: Annotated[Path, typer.Option(help="Parquet to write, a row for each row.")],
+    id_: Annotated[str | None, typer.Option("--id", help="Column to copy into --out, such as hadm_id.")] = None,
+    base: _BASE = None,
+    data: _DATA = None,
+) -> None:
+    """Draft a list for every admission of a file; a killed run goes on where it was.
+
+    The answers are the service's. A row that fits no request gets an error instead, and the exit status is 1.
+    """
+    from etl.errors import ConfigError
+    from etl.progress import bar
+
+    load_model = _loader(model, base, data)
+    if not admissions.is_file():
+        raise ConfigError(f"{admissions} is no file; give a Parquet file of admissions")
+    from serving import batch
+
+    recommender = load_model()
+    with bar("drafts") as told:
+        drafted, refused = batch.predict(recommender, admissions, out, id_, lambda done, total: told(done))
+    print(f"{out}: drafted {drafted:,}" + (f", refused {refused:,}: the column error says why" if refused else ""))
+    if refused:
+        raise typer.Exit(1)
 
 
 def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:

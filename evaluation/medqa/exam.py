@@ -17,9 +17,8 @@ from typing import Any
 
 import polars as pl
 
-from etl import prompts
+from etl import kept, prompts
 from etl.errors import ConfigError, ContractError
-from evaluation import kept
 from evaluation.medqa.items import LETTERS, Item, ItemSet
 from evaluation.medqa.questions import VERSION, read_choice, render_question
 from evaluation.predict import cell_name

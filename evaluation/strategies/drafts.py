@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from etl import prompts
-from evaluation import kept, predict
+from etl import kept, prompts
+from evaluation import predict
 from evaluation.strategies.examples import Examples
 from evaluation.strategies.strategy import Question, Sample, Side, Strategy, encode_question, read_list, vote
 from serving.engine import Engine, Generated

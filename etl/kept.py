@@ -22,7 +22,12 @@ def write(path: Path, table: pl.DataFrame, origin: dict[str, Any]) -> None:
         origin: all that decides the table's content, as JSON takes it.
     """
     with artefacts.whole_or_absent(path) as new:
-        table.write_parquet(new, metadata={_KEY: json.dumps(origin, sort_keys=True)})
+        table.write_parquet(new, metadata=metadata(origin))
+
+
+def metadata(origin: dict[str, Any]) -> dict[str, str]:
+    """Return the file's metadata that tell its origin."""
+    return {_KEY: json.dumps(origin, sort_keys=True)}
 
 
 def read(path: Path, origin: dict[str, Any]) -> pl.DataFrame | None:
