@@ -6,7 +6,7 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 RX     := $(VENV)/bin/rxdraft
 READY  := $(VENV)/.installed
 
-.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep recipe format clean
+.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep bench-serve-model recipe format clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,6 +46,9 @@ bench-train-gpu: $(READY) ## A step of the 8B shape on CUDA beside PEFT and Trai
 
 bench-kill-sweep: $(READY) ## Twenty kill -9 during a sweep, then its bits beside an undisturbed one's
 	$(VENV)/bin/python benchmarks/kill_sweep.py $(ARGS)
+
+bench-serve-model: demo ## Drafts of the demo's last checkpoint: one by one, sixteen at once, ten votes
+	$(VENV)/bin/python benchmarks/bench_serve_model.py --runs $(DEMO)/runs --data $(DEMO)/cohort $(ARGS)
 
 recipe: $(READY) ## docs/recipe.md anew: the ablation on the synthetic hospital, about an hour of one core
 	$(VENV)/bin/python benchmarks/ablate_recipe.py --work $(DEMO)/recipe --write docs/recipe.md $(ARGS)
