@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,5 +63,6 @@ def train(
     if speaks:
         from training.curves import draw_curves
 
-        for path in (*made, draw_curves(out)):
-            print(path)
+        for checkpoint in made:
+            print(checkpoint)
+        print(f"curves: {draw_curves(out)}", file=sys.stderr)  # not among what is made for other commands to take

@@ -97,7 +97,7 @@ def test_rows_stand_in_order_checkpoints_by_rank_and_step_first(found):
     assert [row["name"] for row in rows[:4]] == CELLS
     assert [(row["rank"], row["step"]) for row in rows[:4]] == [(2, 2), (2, 4), (4, 2), (4, 4)]
     kinds = [row["kind"] for row in rows]
-    assert sorted(set(kinds), key=kinds.index) == ["checkpoint", "strategy", "probe", "baseline", "oracle"]
+    assert sorted(set(kinds), key=kinds.index) == ["checkpoint", "product", "strategy", "probe", "baseline", "oracle"]
     baselines = [row["name"] for row in rows if row["kind"] == "baseline"]
     assert baselines == [name for name in BASELINES if name in ROWS]
     assert found.results["row"].unique(maintain_order=True).to_list() == [row["name"] for row in rows]
@@ -234,7 +234,7 @@ def test_of_equal_validation_losses_the_longer_training_is_selected(found, taugh
 
 
 def test_rows_that_nobody_knows_are_refused_by_name(taught_runs, tmp_path):
-    with pytest.raises(ConfigError, match="--rows has medians, modes, wanted some of random"):
+    with pytest.raises(ConfigError, match="--rows has medians, modes, wanted some of constrained, random"):
         evaluate(taught_runs, None, "test", tmp_path / "out", Asked(rows=("medians", "popularity", "modes")))
     assert not (tmp_path / "out").exists()
 

@@ -153,8 +153,8 @@ def test_torchrun_starts_the_command_and_the_first_process_speaks(
     settings = [part for setting in ADAPTER for part in ("--set", setting)]
     given = ["--data", str(tiny_cohort), "--base", str(random_base), "--out", str(tmp_path / "runs")]
     printed = torchrun("-m", "rxdraft", "train", *given, "--config", "smoke", *settings)
-    runs = tmp_path / "runs"
-    assert printed.split() == [str(runs / "rank-4" / "step-000003"), str(runs / "curves.png")]
+    assert printed.split() == [str(tmp_path / "runs" / "rank-4" / "step-000003")]
+    assert (tmp_path / "runs" / "curves.png").is_file()
     ours, theirs = weights(tmp_path / "runs"), weights(together / "ddp")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 

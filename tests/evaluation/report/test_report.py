@@ -164,7 +164,7 @@ def test_tables_have_captions_heads_have_scopes_and_drawings_have_words(page: Pa
     assert all(head.get("scope") for head in page.heads)
     drawings = [name for name in page.ids if name.endswith("-desc")]
     assert {name.removesuffix("-desc") + "-title" for name in drawings} <= page.ids.keys()
-    assert {"steps-jaccard-desc", "ladder-plot-desc", "loss-4-desc", "reliability-4-desc"} <= set(drawings)
+    assert {"steps-jaccard-desc", "ladder-plot-desc", "loss-0-desc", "reliability-4-desc"} <= set(drawings)
 
 
 def test_every_printed_metric_is_the_figure_of_its_id(evaluation: Path, page: Page) -> None:
@@ -344,7 +344,7 @@ def test_a_report_holds_when_the_runs_are_gone(cohort: Path, runs: Path, tmp_pat
     write_report(evaluation, evaluation / "report")
     shutil.rmtree(moved)
     assert check_report(evaluation, evaluation / "report")
-    assert "loss-4-title" in (evaluation / "report" / "report.html").read_text("utf-8")
+    assert "loss-0-title" in (evaluation / "report" / "report.html").read_text("utf-8")
 
 
 def test_without_runs_and_with_few_patients_a_report_is_still_written(cohort: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_the_tuned_answers_are_those_of_the_service_about_admissions_spread_over
 ):
     samples = read_samples(tiny_cohort, "train")
     spread = [samples.row(place * samples.height // 4, named=True) for place in range(4)]
-    served = load_recommenders([checkpoint])[0].recommend([to_admission(sample) for sample in spread])
+    served = load_recommenders([checkpoint])[0].recommend([to_admission(sample) for sample in spread], raw=True)
     assert [a.told for a in comparison.admissions] == [render_prompt(to_admission(s))[1]["content"] for s in spread]
     assert [a.answers["zero-shot"]["tuned"].texts[0] for a in comparison.admissions] == [d.text for d in served]
     assert [list(a.truth) for a in comparison.admissions] == [sample["drugs"] for sample in spread]

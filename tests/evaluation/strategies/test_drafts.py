@@ -57,7 +57,7 @@ def voted(asked: dict[str, Asked], samples: pl.DataFrame) -> pl.DataFrame:
 
 def test_the_served_prompts_drafts_are_those_of_the_service(asked, checkpoint, samples):
     [recommender] = load_recommenders([checkpoint])
-    served = recommender.recommend([to_admission(sample) for sample in samples.iter_rows(named=True)])
+    served = recommender.recommend([to_admission(sample) for sample in samples.iter_rows(named=True)], raw=True)
     drafts = draft(asked["tuned"], PLAIN, samples, None)
     assert drafts["text"].to_list() == [drafted.text for drafted in served]
     assert drafts["drugs"].to_list() == [list(drafted.answer.drugs) for drafted in served]
