@@ -25,13 +25,17 @@ PARITY = ("output_rate", "accuracy")
 HONEST = ("accuracy_all", "recall", "f1", "jaccard", "prauc", "drugs", "length_error", "unknown", "off_formulary")
 
 _TITLES = {
+    "constrained": "selected, held to the formulary",
     "random": "random patient",
     "popularity-by-chapter": "popularity by ICD chapter",
     "previous": "previous admission",
     "knn": "nearest neighbours",
     "logistic": "logistic regression",
     "logistic-history": "logistic regression with history",
-    "base": "base model, no adapter",
+    "zero-shot-base": "base model, no adapter",
+    "note-swap": "selected, of another patient's note",
+    "sex-flip": "selected, F for M and M for F",
+    "popularity-by-category": "popularity by ICD category",
 }
 
 
