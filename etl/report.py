@@ -32,7 +32,7 @@ def render_report(cohort: dict[str, Any]) -> str:
     page = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
-    filters = (_count, _percent, _number, _quartile, _plain, _bounds, _digest)
+    filters = (_count, _percent, _number, _quartile, plain, _bounds, _digest)
     page.filters |= {function.__name__.lstrip("_"): function for function in filters}
     template = page.from_string((files("etl") / "report.html.jinja").read_text("utf-8"))
     statistics = cohort.get("statistics", {})
@@ -79,7 +79,7 @@ def _quartile(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     """Return a setting as a reader would say it."""
     if isinstance(value, bool):
         return "yes" if value else "no"

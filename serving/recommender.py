@@ -89,10 +89,15 @@ class Recommender:
             ConfigError: the admission has no diagnosis to go by.
             BusyError, LateError: too many ask at once.
         """
-        [ids], [dropped] = await asyncio.to_thread(self._encode, [admission])
-        waited = self.engine.scheduler.submit(self._ask(ids), self.adapter, self.trie, seconds)
+        ask, dropped, trie = await asyncio.to_thread(self._prepare, admission)
+        waited = self.engine.scheduler.submit(ask, self.adapter, trie, seconds)
         [drawn] = await asyncio.wrap_future(waited)
         return self._recommendation(drawn, dropped)
+
+    def _prepare(self, admission: Admission) -> tuple[Ask, int, FormularyTrie]:
+        """Do what would hold up an event loop: tokenise and, for the first request, compile the formulary."""
+        [ids], [dropped] = self._encode([admission])
+        return self._ask(ids), dropped, self.trie
 
     def _encode(self, admissions: Sequence[Admission]) -> tuple[list[list[int]], list[int]]:
         """Return each prompt's token ids, and how many diagnoses did not fit into it."""

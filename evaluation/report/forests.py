@@ -9,7 +9,8 @@ from typing import Any
 from evaluation.findings import PRIMARY
 from evaluation.metrics import BY_NAME, Unit
 from evaluation.report.cells import SUPPRESSED, Book, Cell, number
-from evaluation.report.plots import Scale, round_numbers, scale, strip
+from evaluation.report.plots import Scale, scale, strip
+from training.drawing import round_numbers
 
 STRIP = 240.0
 """Width of a forest plot's drawn column."""

@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from etl.report import plain
 from evaluation.report import forests, judging, pictures, sections
 from evaluation.report.cells import HONEST, PARITY, Book, head, honest_lines, parity_lines
 from evaluation.report.footnotes import MARKS, footnotes
@@ -25,7 +26,7 @@ _OF_CHECKPOINT = (
 def render_page(book: Book) -> str:
     """Render the page; the same sources give the same bytes."""
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    page.filters |= {"count": _count, "percent": _percent, "digest": _digest, "plain": _plain, "wrapped": _wrapped}
+    page.filters |= {"count": _count, "percent": _percent, "digest": _digest, "plain": plain, "wrapped": _wrapped}
     here = files("evaluation.report")
     template = page.from_string((here / "page.html.jinja").read_text("utf-8"))
     outside = book.sources.outside
@@ -93,15 +94,6 @@ def _percent(share: float | None) -> str:
 
 def _digest(value: str) -> str:
     return value[:_DIGEST]
-
-
-def _plain(value: Any) -> str:
-    """Return a setting as a reader would say it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "nothing"
-    return str(value)
 
 
 def _wrapped(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+
+from training.drawing import round_numbers
 
 Scale = Callable[[float], float]
 
@@ -113,19 +114,6 @@ def scale(values: tuple[float, float], places: tuple[float, float]) -> Scale:
     if high == low:
         return lambda value: (start + end) / 2
     return lambda value: start + (value - low) / (high - low) * (end - start)
-
-
-def round_numbers(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Return steps of 1, 2 or 5 times a power of ten that enclose the values.
-
-    >>> round_numbers(0.41, 0.453)
-    [0.4, 0.42, 0.44, 0.46]
-    """
-    span = (high - low) or abs(high) or 1.0
-    power = 10.0 ** math.floor(math.log10(span / wanted))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power * wanted >= span)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
 def strip(point: float | None, lo: float | None, hi: float | None, across: Scale) -> dict[str, float] | None:

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation.report.plots import Plot, Point, Series, draw, round_numbers, scale, strip
+from evaluation.report.plots import Plot, Point, Series, draw, scale, strip
+from training.drawing import round_numbers
 
 values = st.floats(-1e3, 1e3).filter(lambda x: x == 0 or abs(x) > 1e-6)
 
