@@ -22,6 +22,7 @@ import evaluation.statistics.commands
 import evaluation.strategies.commands
 import evaluation.sweep.commands
 import serving.commands
+import serving.predict_commands
 import training.commands
 import training.export_commands
 import training.plan_commands
@@ -43,7 +44,7 @@ for command in (
     training.export_commands.curves,
     training.export_commands.export_model,
     serving.commands.recommend,
-    serving.commands.predict,
+    serving.predict_commands.predict,
     serving.commands.serve,
     evaluation.commands.evaluate,
     evaluation.baseline_commands.baselines,

@@ -32,6 +32,7 @@ class Recommendation:
         text: the model's own words; may hold anything, so it is stored by the evaluation and never logged.
         dropped_diagnoses: last-ranked diagnoses that did not fit into the prompt.
         probabilities: of each of the answer's drugs being ordered, in [0, 1]; None where nobody knows them.
+        chances: the same of every drug of the formulary, in the formulary's order; None where nobody knows them.
         unused_diagnoses: places, from 1, of diagnoses that a recommender that goes by them could not use.
     """
 
@@ -40,6 +41,7 @@ class Recommendation:
     dropped_diagnoses: int = 0
     probabilities: tuple[float, ...] | None = None
     unused_diagnoses: tuple[int, ...] = ()
+    chances: tuple[float, ...] | None = None
 
 
 class Drafter(Protocol):

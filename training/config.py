@@ -24,6 +24,9 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    objective: Literal["list", "labels"] = "list"
+    """list: the model learns to write its drugs. labels: a head beside it learns every drug's probability, read off the
+    hidden states of the question (`training/labels.py`)."""
     method: Literal["fa-lora", "lora", "lora-fa", "qlora", "full"] = "fa-lora"
     """fa-lora: LoRA whose random A is frozen, B learns. lora: both learn. lora-fa: fa-lora with the gradient of B
     corrected for A. qlora: lora over a base in 4 bits, on CUDA. full: every parameter learns."""

@@ -1,6 +1,7 @@
 """What a checkpoint is and where it came from: `manifest.json`, written last, read by everybody.
 
-STEP/adapter/            adapter_model.safetensors, adapter_config.json: plain LoRA to any loader
+STEP/adapter/            adapter_model.safetensors, adapter_config.json: plain LoRA to any loader;
+                         label_head.safetensors beside them where the objective is labels
 STEP/model/              instead of adapter/, where every parameter was trained
 STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on, and its
                          drug_map.csv where it had one
@@ -18,7 +19,7 @@ from typing import Any
 from etl import artefacts
 from etl.errors import ContractError
 
-FORMAT = 3
+FORMAT = 4
 """Version of the folder's layout and of the fields below."""
 
 
@@ -31,6 +32,7 @@ class Manifest:
         base: folder or hub id of the base model.
         base_revision: the hub's commit of it; None for a folder.
         base_sha256: over the base's config, tokenizer, template and weights.
+        objective: list, the model writes its drugs; labels, a head gives every drug of the formulary a probability.
         method: of `training.methods`.
         rank, alpha, scaling: of the adapter, whose B A is multiplied by scaling; 0 where there is no adapter.
         scaling_kind: alpha or rslora, as the config has it; empty where there is no adapter.
@@ -48,6 +50,8 @@ class Manifest:
         max_answer_tokens: the longest answer in training, with a third more; the room left for an answer.
         losses: train, mean per response token since the previous checkpoint; validation, None without rows.
         samples: rows trained on; shortened: those whose prompt lost diagnoses to max_length.
+        calibration: what makes its scores probabilities and where lists are cut, as `serving.calibration` has it;
+            None until `rxdraft calibrate`, which alone writes it.
         config: all settings of the run.
         machine: what else decides the last bits: device, dtype and attention as they were resolved, processes, and
             whether torch was held to deterministic kernels.
@@ -58,6 +62,7 @@ class Manifest:
     base: str
     base_revision: str | None
     base_sha256: str
+    objective: str
     method: str
     rank: int
     alpha: float
@@ -82,6 +87,7 @@ class Manifest:
     losses: dict[str, float | None]
     samples: int
     shortened: int
+    calibration: dict[str, Any] | None
     config: dict[str, Any]
     machine: dict[str, Any]
     versions: dict[str, str]

@@ -495,8 +495,8 @@ def test_a_baseline_writes_nothing_so_raw_is_refused(cohort, request_body, tmp_p
 
 def test_a_baseline_is_served_without_loading_a_models_libraries(cohort):
     code = (
-        "import sys, pathlib; from serving.app import create_app; from serving.commands import _loader;"
-        "_loader(pathlib.Path('baseline:knn'), None, pathlib.Path(sys.argv[1]))(); create_app(None);"
+        "import sys, pathlib; from serving.app import create_app; from serving.loading import loader;"
+        "loader(pathlib.Path('baseline:knn'), None, pathlib.Path(sys.argv[1]))(); create_app(None);"
         "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(cohort)], capture_output=True, text=True, check=True)
