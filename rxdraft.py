@@ -21,6 +21,7 @@ import evaluation.review.commands
 import evaluation.statistics.commands
 import evaluation.strategies.commands
 import evaluation.sweep.commands
+import serving.calibrate_commands
 import serving.commands
 import serving.predict_commands
 import training.commands
@@ -43,6 +44,7 @@ for command in (
     evaluation.sweep.commands.sweep,
     training.export_commands.curves,
     training.export_commands.export_model,
+    serving.calibrate_commands.calibrate,
     serving.commands.recommend,
     serving.predict_commands.predict,
     serving.commands.serve,

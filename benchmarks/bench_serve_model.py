@@ -1,10 +1,16 @@
-"""Time drafts of one checkpoint: asked one by one, sixteen at once, and with ten votes.
+"""Time drafts of one model: asked one by one, sixteen at once, and with ten votes.
 
 Measured on the same prompts in one process: Hugging Face's `generate` for one prompt after another, as a first service
 would call it; our engine's unconstrained batches; lists held to the formulary, one after another, in batches, and with
 ten samples a prompt that share one reading of it; and sixteen clients at once through the scheduler, with their
-latencies. Every setting drafts the same admissions; rounds take turns, and medians are shown. Says in its last line, as
-JSON, all of it. Not measured: HTTP, and what the votes are worth.
+latencies. Beside them sixteen clients of `transformers serve`, with and without its continuous batching: a process of
+its own with a merged model, for it takes no adapter, asked over HTTP. Every setting drafts the same admissions; rounds
+take turns, ratios are of one round, and medians are shown. Says in its last line, as JSON, all of it.
+
+`--labels-runs` adds drafts of a checkpoint that learned labels. `--shape 8b` puts random weights of Llama-3.1-8B's
+shape in the checkpoint's place, on CUDA; `--toy` a small shape anywhere, to see that it runs. Rates of random weights
+are to be read in tokens, for such lists go on until they must end. Not measured: HTTP around ours, and what votes are
+worth.
 """
 
 from __future__ import annotations
@@ -13,151 +19,229 @@ import argparse
 import json
 import os
 import statistics
+import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import torch
+from engines import drafting, hf_serve, random_llama
+from engines.drafting import Job
 
-from etl.cohort import read_samples, to_admission
 from serving.decoding.decoder import Ask
-from serving.recommender import Recommender, load_recommenders
-from training.manifest import find_checkpoints
 
 CLIENTS, VOTES = 16, 10
-WANTED = {
-    "times one by one, sixteen at once": (4.0, True),
-    "times one vote's cost, ten votes": (3.0, False),
-    "of unconstrained tokens a second": (0.9, True),
-}
-"""What is to be reached, and whether more is better."""
+ONE_BY_ONE, FREE, BATCHES, TEN, TOGETHER = (
+    "generate, one by one", "unconstrained, batches of 16", "constrained, batches of 16", "constrained, ten votes",
+    "sixteen clients",
+)  # fmt: skip
+SHAPES = {"8b": random_llama.LLAMA_8B, "toy": random_llama.TOY}
+Result = dict[str, float]
+Rounds = dict[str, list[Result]]
 
 
-def main() -> None:
+def main() -> int:
     """Run what the head of this file says."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--runs", type=Path, default=Path("demo/runs"), help="the last checkpoint in it is asked")
-    asked.add_argument("--data", type=Path, default=Path("demo/cohort"))
-    asked.add_argument("--base", help="where the base lies now")
-    asked.add_argument("--admissions", type=int, default=96)
-    asked.add_argument("--repeat", type=int, default=3)
-    args = asked.parse_args()
-    [recommender] = load_recommenders(find_checkpoints(args.runs)[-1:], args.base)
-    samples = read_samples(args.data, "test").head(args.admissions)
-    encoded, _ = recommender._encode([to_admission(facts) for facts in samples.iter_rows(named=True)])
-    settings: dict[str, Callable[[], dict[str, Any]]] = {
-        "generate, one by one": lambda: one_by_one(recommender, encoded),
-        "unconstrained, batches of 16": lambda: free(recommender, encoded),
-        "constrained, one by one": lambda: held(recommender, encoded, together=1),
-        "constrained, batches of 16": lambda: held(recommender, encoded, together=CLIENTS),
-        "constrained, ten votes": lambda: held(recommender, encoded, together=CLIENTS, samples=VOTES),
-        "sixteen clients": lambda: clients(recommender, encoded),
-    }
-    rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in settings}
-    for _ in range(args.repeat):
-        for name, run in settings.items():
-            rounds[name].append(timed(run))
+    options = read_options()
+    if options.shape == "8b" and not torch.cuda.is_available():
+        print("--shape 8b wants an NVIDIA GPU and there is none here; --toy runs anywhere", file=sys.stderr)
+        return 2
+    if options.shape:
+        job = drafting.of_shape(SHAPES[options.shape], options.admissions)
+    else:
+        job = drafting.of_checkpoint(options.runs, options.data, options.base, options.admissions)
+    load = os.getloadavg()
+    with ExitStack() as servers:
+        rounds = run_rounds({**settings(job), **others(job, options, servers)}, options.repeat)
     found = {name: middle(results) for name, results in rounds.items()}
-    print(f"{len(encoded)} admissions, prompts of {min(map(len, encoded))} to {max(map(len, encoded))} tokens")
-    for name, one in found.items():
-        more = "".join(f"  {key} {value:.3f}" for key, value in one.items() if key.startswith("p"))
-        print(f"{name:30}{one['drafts'] / one['wall']:8.1f} drafts/s{one['tokens'] / one['wall']:9.0f} tokens/s{more}")
-    ratios = compare(found)
-    for name, value in ratios.items():
-        limit, more = WANTED[name]
-        print(f"  {value:.2f} {name} (wanted {'at least' if more else 'at most'} {limit})")
-    setting = {"threads": torch.get_num_threads(), "cpus": os.cpu_count(), "load": os.getloadavg()}
-    print(json.dumps({"benchmark": "serve-model", **setting, "results": found, "ratios": ratios}))
+    ratios = compare(rounds, "tokens" if options.shape else "drafts")
+    print(
+        f"{len(job.encoded)} admissions, prompts of {min(map(len, job.encoded))} to {max(map(len, job.encoded))} tokens"
+    )
+    show(found, ratios)
+    where = {"threads": torch.get_num_threads(), "cpus": os.cpu_count(), "load": [load, os.getloadavg()]}
+    what = {"shape": options.shape, "device": str(job.engine.causal.device), "admissions": len(job.encoded)}
+    print(json.dumps({"benchmark": "serve-model", **where, **what, "results": found, "ratios": ratios}))
+    return 0
 
 
-def timed(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run a setting; add its wall and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = run()
-    return {**result, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+def settings(job: Job) -> dict[str, Callable[[], Result]]:
+    """Return what is timed of one model in this process."""
+    return {
+        ONE_BY_ONE: partial(one_by_one, job),
+        FREE: partial(free, job),
+        "constrained, one by one": partial(held, job, together=1),
+        BATCHES: partial(held, job, together=CLIENTS),
+        TEN: partial(held, job, together=CLIENTS, samples=VOTES),
+        TOGETHER: partial(clients, job.encoded, partial(draw_through_scheduler, job)),
+    }
 
 
-def middle(results: list[dict[str, Any]]) -> dict[str, Any]:
+def others(job: Job, options: argparse.Namespace, servers: ExitStack) -> dict[str, Callable[[], Result]]:
+    """Return what was asked for beside it; servers run until the stack is left."""
+    found: dict[str, Callable[[], Result]] = {}
+    if options.labels_runs:
+        labels = drafting.of_checkpoint(options.labels_runs, options.data, options.base, options.admissions)
+        found["labels, batches of 16"] = partial(label, labels)
+    if not (options.quick or options.shape):
+        folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="bench-serve-")))
+        job.save_merged(folder)
+        client = servers.enter_context(httpx.Client(timeout=hf_serve.ANSWER_SECONDS))
+        for name, arguments in hf_serve.MODES.items():
+            address = servers.enter_context(hf_serve.serving(folder, arguments, torch.get_num_threads()))
+            ask = partial(hf_serve.ask, client, address, folder, most_tokens=job.most_tokens)
+            ask(job.questions[0])  # it compiles nothing and loads nothing anew from here on
+            found[name] = partial(clients, job.questions, ask)
+    return found
+
+
+def run_rounds(timed: dict[str, Callable[[], Result]], repeat: int) -> Rounds:
+    """Time every setting once a round, in reversed order every second one."""
+    rounds: Rounds = {name: [] for name in timed}
+    for number in range(repeat):
+        for name in list(timed)[:: -1 if number % 2 else 1]:
+            wall, cpu = time.perf_counter(), time.process_time()
+            result = timed[name]()
+            seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+            rounds[name].append({**result, **seconds})
+            print(f"  {name:<42}{seconds['wall']:8.1f} s", file=sys.stderr)
+    return rounds
+
+
+def middle(results: list[Result]) -> Result:
     """Return the median of every figure."""
     return {name: statistics.median(one[name] for one in results) for name in results[0]}
 
 
-def compare(found: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Return what is wanted, as it was found."""
+def compare(rounds: Rounds, what: str) -> dict[str, dict[str, float | bool | list[float]]]:
+    """Return what is wanted as it was found: the median over rounds of a ratio within one round."""
 
-    def rate(name: str, what: str = "drafts") -> float:
-        return float(found[name][what] / found[name]["wall"])
+    def rates(name: str, what: str) -> list[float]:
+        return [one[what] / one["wall"] for one in rounds[name]]
 
-    one, ten = rate("constrained, batches of 16"), rate("constrained, ten votes")
+    def ratio(name: str, over: str, what: str = what) -> list[float]:
+        return [a / b for a, b in zip(rates(name, what), rates(over, what), strict=True)]
+
+    wanted = {
+        "times one by one, sixteen at once": (ratio(TOGETHER, ONE_BY_ONE), 4.0, 1),
+        "times one vote's cost, ten votes": (ratio(BATCHES, TEN, "drafts"), 3.0, -1),
+        "of unconstrained tokens a second": (ratio(BATCHES, FREE, "tokens"), 0.9, 1),
+    }
+    wanted |= {f"times {name}": (ratio(TOGETHER, name), 1.0, 1) for name in hf_serve.MODES if name in rounds}
     return {
-        "times one by one, sixteen at once": rate("sixteen clients") / rate("generate, one by one"),
-        "times one vote's cost, ten votes": one / ten,
-        "of unconstrained tokens a second": rate("constrained, batches of 16", "tokens")
-        / rate("unconstrained, batches of 16", "tokens"),
+        name: {
+            "is": (is_ := statistics.median(each)),
+            "wanted": limit,
+            "met": sign * (is_ - limit) >= 0,
+            "rounds": each,
+        }
+        for name, (each, limit, sign) in wanted.items()
     }
 
 
+def show(found: dict[str, Result], ratios: dict[str, dict[str, Any]]) -> None:
+    """Print the table."""
+    for name, one in found.items():
+        more = "".join(f"  {key[:3]} {value:.3f} s" for key, value in one.items() if key.startswith("p"))
+        print(f"{name:42}{one['drafts'] / one['wall']:8.1f} drafts/s{one['tokens'] / one['wall']:9.0f} tokens/s{more}")
+    for name, one in ratios.items():
+        print(f"{'met' if one['met'] else 'missed'}: {one['is']:.2f} {name} (wanted {one['wanted']})")
+
+
 @torch.inference_mode()
-def one_by_one(recommender: Recommender, encoded: list[list[int]]) -> dict[str, Any]:
+def one_by_one(job: Job) -> Result:
     """Call Hugging Face's generate for each prompt alone."""
-    engine, tokens = recommender.engine, 0
-    with engine.turned_to(recommender.adapter):
-        for ids in encoded:
+    engine, tokens = job.engine, 0
+    with engine.turned_to(job.adapter):
+        for ids in job.encoded:
+            input_ids = torch.tensor([ids], device=engine.causal.device)
             whole = engine._model.generate(
-                input_ids=torch.tensor([ids]),
-                attention_mask=torch.ones(1, len(ids), dtype=torch.long),
-                max_new_tokens=recommender.manifest.max_answer_tokens,
+                input_ids=input_ids,
+                attention_mask=torch.ones_like(input_ids),
+                max_new_tokens=job.most_tokens,
                 do_sample=False,
                 eos_token_id=engine.end,
                 pad_token_id=engine.tokenizer.pad_token_id,
             )
             tokens += whole.shape[1] - len(ids)
-    return {"drafts": len(encoded), "tokens": tokens}
+    return {"drafts": len(job.encoded), "tokens": tokens}
 
 
-def free(recommender: Recommender, encoded: list[list[int]]) -> dict[str, Any]:
+def free(job: Job) -> Result:
     """Generate in our batches, whatever the model writes."""
-    room = recommender.manifest.max_answer_tokens
-    answers = recommender.engine.generate(encoded, recommender.adapter, room, batch_size=CLIENTS)
-    texts = [recommender.engine.tokenizer.encode(answer.text, add_special_tokens=False) for answer in answers]
-    return {"drafts": len(encoded), "tokens": sum(len(ids) + 1 for ids in texts)}
+    answers = job.engine.generate(job.encoded, job.adapter, job.most_tokens, batch_size=CLIENTS)
+    encode = partial(job.engine.tokenizer.encode, add_special_tokens=False)
+    tokens = sum(job.most_tokens if answer.truncated else len(encode(answer.text)) + 1 for answer in answers)
+    return {"drafts": len(answers), "tokens": tokens}
 
 
-def held(recommender: Recommender, encoded: list[list[int]], together: int, samples: int = 0) -> dict[str, Any]:
+def held(job: Job, together: int, samples: int = 0) -> Result:
     """Draw lists of formulary drugs, so many prompts together."""
-    asks = [Ask(ids, recommender.manifest.max_answer_tokens, samples=samples) for ids in encoded]
-    engine, tokens = recommender.engine, 0
-    parts = [asks] if together > 1 else [[ask] for ask in asks]
-    for part in parts:
-        lists = engine.draw(part, recommender.adapter, recommender.trie, rows=together * max(1, samples))
-        tokens += sum(length(recommender, one.items) for drawn in lists for one in drawn)
-    return {"drafts": len(encoded), "tokens": tokens}
+    asks, tokens = [Ask(ids, job.most_tokens, samples=samples) for ids in job.encoded], 0
+    for part in [asks] if together > 1 else [[ask] for ask in asks]:
+        lists = job.engine.draw(part, job.adapter, job.trie, rows=together * max(1, samples))
+        tokens += sum(length(job, one.items) for drawn in lists for one in drawn)
+    return {"drafts": len(asks), "tokens": tokens}
 
 
-def length(recommender: Recommender, items: tuple[int, ...]) -> int:
+def label(job: Job) -> Result:
+    """Read every label's logit in batches; an answer has no tokens."""
+    for begin in range(0, len(job.encoded), CLIENTS):
+        job.engine.label_logits(job.encoded[begin : begin + CLIENTS], job.adapter)
+    return {"drafts": len(job.encoded), "tokens": 0}
+
+
+def draw_through_scheduler(job: Job, ids: list[int]) -> int:
+    """Ask the scheduler for one list and wait; return how many tokens it has."""
+    [drawn] = job.engine.scheduler.submit(Ask(ids, job.most_tokens), job.adapter, job.trie).result()
+    return length(job, drawn.items)
+
+
+def length(job: Job, items: tuple[int, ...]) -> int:
     """Return how many tokens a list has, its end included."""
-    paths = recommender.trie.paths
+    paths = job.trie.paths
     return sum(len(paths[item][place < len(items)]) - 1 for place, item in enumerate(items, 1))
 
 
-def clients(recommender: Recommender, encoded: list[list[int]]) -> dict[str, Any]:
-    """Have sixteen threads ask one prompt after another; return latencies too."""
+def clients(questions: Sequence[Any], ask: Callable[[Any], int]) -> Result:
+    """Have sixteen threads ask one question after another; return latencies too."""
     seconds: list[float] = []
 
-    def ask(ids: list[int]) -> int:
+    def timed(question: Any) -> int:
         began = time.perf_counter()
-        wanted = Ask(ids, recommender.manifest.max_answer_tokens)
-        [drawn] = recommender.engine.scheduler.submit(wanted, recommender.adapter, recommender.trie).result()
+        tokens = ask(question)
         seconds.append(time.perf_counter() - began)
-        return length(recommender, drawn.items)
+        return tokens
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        tokens = sum(pool.map(ask, encoded))
+        tokens = sum(pool.map(timed, questions))
     cuts = statistics.quantiles(seconds, n=20)
-    return {"drafts": len(encoded), "tokens": tokens, "p50_seconds": cuts[9], "p95_seconds": cuts[18]}
+    return {"drafts": len(questions), "tokens": tokens, "p50_seconds": cuts[9], "p95_seconds": cuts[18]}
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("demo/runs"), help="the last checkpoint in it is asked")
+    parser.add_argument("--labels-runs", type=Path, help="of checkpoints that learned labels; the last is asked too")
+    parser.add_argument("--data", type=Path, default=Path("demo/cohort"))
+    parser.add_argument("--base", help="where the base lies now")
+    parser.add_argument("--shape", choices=SHAPES, help="random weights of this shape instead of a checkpoint")
+    parser.add_argument("--toy", dest="shape", action="store_const", const="toy", help="the same as --shape toy")
+    parser.add_argument("--admissions", type=int, default=96)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="24 admissions, one round, no other server: does it run")
+    options = parser.parse_args()
+    if options.quick:
+        options.admissions, options.repeat = 24, 1
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

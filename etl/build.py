@@ -24,10 +24,11 @@ from etl.cohort import FORMAT, check_same
 from etl.drug_map import DrugMap, read_drug_map
 from etl.drug_vocabulary import DrugVocabulary, Level, read_drug_vocabulary
 from etl.errors import ConfigError, ContractError, SourceDataError
+from etl.icd import category
 from etl.report import render_report
 from etl.settings import CohortSettings, SplitBy
 from etl.statistics import Statistics
-from etl.suppression import suppress_counts, suppress_statistics
+from etl.suppression import MINIMUM, suppress_counts, suppress_statistics
 from etl.workspace import MEMORY_LIMIT, workspace
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def build_cohort(
         with artefacts.whole_or_absent(out) as folder:
             folder.mkdir()
             told("parquet", 0, 0)
-            for table in ("samples", "formulary", "icd_titles"):
+            for table in ("samples", "formulary", "icd_titles", "evidence"):
                 target = str(folder / f"{table}.parquet").replace("'", "''")
                 con.execute(f"COPY (FROM {table}) TO '{target}' (FORMAT parquet, COMPRESSION zstd)").fetchall()
             if drug_map:
@@ -173,6 +174,7 @@ def _lay_out(
     con.execute("SET preserve_insertion_order = false").fetchall()
     meaning = functools.partial(_meaning, vocabulary, settings.level)
     con.create_function("drug_meaning", meaning, ["VARCHAR"], _MEANING)
+    con.create_function("icd_category", category, ["VARCHAR", "INTEGER"], "VARCHAR")
     if warehouse.has_table(con, "settings"):
         return
     with warehouse.transaction(con):
@@ -192,10 +194,11 @@ def _lay_out(
         con.execute(
             "CREATE TABLE settings AS SELECT ?::VARCHAR AS predict_at, ?::INTEGER AS within_hours, "
             "?::VARCHAR AS codes, ?::VARCHAR[] AS dropped, ?::VARCHAR AS split, ?::INTEGER AS folds, "
-            "?::INTEGER AS fold, ?::VARCHAR AS split_seed",
+            "?::INTEGER AS fold, ?::VARCHAR AS split_seed, ?::INTEGER AS fewest_patients",
             [
                 *(settings.predict_at.value, settings.within_hours, settings.codes.value, list(settings.drop)),
                 *(settings.split.value, settings.folds, settings.fold, str(settings.seed)),
+                1 if settings.open_data else MINIMUM,
             ],
         ).fetchall()
 

@@ -3,6 +3,7 @@
     RUN/samples.parquet        one row per admission (sql/samples.sql)
     RUN/formulary.parquet      drugs of the training split (sql/formulary.sql)
     RUN/icd_titles.parquet     code, version, title (sql/icd_titles.sql)
+    RUN/evidence.parquet       how often each drug was ordered by principal diagnosis (sql/evidence.sql)
     RUN/cohort.html            the report for people
     RUN/cohort.json            settings, flow, counts, digests, versions; written last
     RUN/prompts/SPLIT.jsonl    only in an imported corpus: its conversations (etl/dialogues.py)

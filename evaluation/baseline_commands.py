@@ -14,7 +14,7 @@ def baselines(
     shuffles: Annotated[int, typer.Option(min=1, help="Times the patients are dealt anew.")] = 2,
     seed: Annotated[int, typer.Option(min=0, help="Of the dealing.")] = 0,
     length: Annotated[
-        str, typer.Option(help="Drugs per list: median of training, own (the baseline's), true, or a number.")
+        str, typer.Option(help="Drugs per list: median of training, own (as served), true, or a number.")
     ] = "median",
     with_previous: Annotated[
         bool, typer.Option("--with-previous", help="Score only admissions of patients who had one before.")
@@ -22,7 +22,8 @@ def baselines(
 ) -> None:
     """Score every baseline by cross-validation over patients: the numbers a model has to beat."""
     from etl.progress import bar
-    from evaluation.cross_validation import Lengths, cross_validate, describe, read_everyone, to_markdown
+    from evaluation import demo_reference
+    from evaluation.cross_validation import Lengths, best, cross_validate, describe, read_everyone, to_markdown
     from serving.baselines.fit import NAMES
 
     lengths = Lengths(length)
@@ -37,4 +38,6 @@ def baselines(
             with_previous=with_previous,
             told=told,
         )
-    print(to_markdown(rows), describe(samples, folds, shuffles, lengths, with_previous), sep="\n\n")
+    beside = demo_reference.applies(samples) and not with_previous
+    said = [to_markdown(rows, beside=beside), describe(samples, folds, shuffles, lengths, with_previous)]
+    print(*said, *([best(rows)] if beside else []), sep="\n\n")

@@ -19,6 +19,10 @@ def evaluate(
     rows: Annotated[
         str | None, typer.Option(help="Rows beside the checkpoints, comma-separated, or none; all, else.")
     ] = None,
+    matched_lengths: Annotated[
+        bool,
+        typer.Option("--matched-lengths", help="Baselines' lists as long as the selected checkpoint's, not as served."),
+    ] = False,
     strategies: Annotated[
         str | None, typer.Option(help="Also ask by prompting strategies: a TOML file, or `shipped`.")
     ] = None,
@@ -36,14 +40,15 @@ def evaluate(
     """Score every checkpoint through the served recommender and print the rank x step table."""
     from etl.progress import Told, bars
     from evaluation import sections, table
-    from evaluation.evaluate import ROWS, Asked
     from evaluation.evaluate import evaluate as run
     from evaluation.results import Redrawn
+    from evaluation.rows import ROWS, Asked
     from evaluation.strategies.strategy import read_strategies
 
     named = None if rows is None else [name.strip() for name in rows.split(",")]
     asked = Asked(
         rows=ROWS if named is None else tuple(name for name in named if name not in ("", "none")),
+        matched_lengths=matched_lengths,
         oracle=oracle,
         strategies=read_strategies(None if strategies == "shipped" else Path(strategies)) if strategies else (),
         interactions=interactions,

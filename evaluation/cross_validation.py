@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from etl.cohort import SPLITS, read_cohort, read_samples
 from etl.errors import ConfigError
+from evaluation import demo_reference
 from evaluation.conventions import average_precision
 from evaluation.markdown import grid
 from evaluation.statistics.ratios import Floats, divide
@@ -24,7 +25,9 @@ from serving.baselines.baseline import Baseline
 from serving.baselines.design import Visits, read_visits
 from serving.baselines.fit import NAMES, fit
 
-METRICS = ("precision", "recall", "F1", "Jaccard", "PRAUC", "drugs")
+METRICS = (*demo_reference.METRICS, "drugs")
+INNER = 5
+"""Parts of a training fold's patients; one chooses the cut for a fit on the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,9 @@ class Lengths:
     """How long lists are.
 
     Attributes:
-        rule: "median" of the training lists; "own": as the baseline cuts them; "true": as many as were ordered, which
-            nobody knows beforehand; or a number.
+        rule: "median" of the training lists; "own": as the baseline is served, cut where F1 is highest on patients
+            of the training fold that a fit had not seen; "true": as many as were ordered, which nobody knows
+            beforehand; or a number.
     """
 
     rule: str = "median"
@@ -110,7 +114,7 @@ def cross_validate(
     patients = samples["subject_id"].n_unique()
     if not 2 <= folds <= patients:
         raise ConfigError(f"{folds} folds of {patients} patients; wanted from 2 to as many folds as patients")
-    labels = samples["drugs"].explode().n_unique()
+    lengths, labels = lengths or Lengths(), samples["drugs"].explode().n_unique()
     found: dict[str, list[Floats]] = {name: [] for name in names}
     seconds = dict.fromkeys(names, 0.0)
     for train, test in _deal(samples, folds, shuffles, seed):
@@ -120,7 +124,9 @@ def cross_validate(
             began = time.perf_counter()
             baseline = fit(name, training)
             seconds[name] += time.perf_counter() - began
-            found[name].append(_score(baseline, scored, labels, lengths or Lengths()))
+            if lengths.rule == "own":
+                baseline.cut = _inner_cut(name, train, seed)
+            found[name].append(_score(baseline, scored, labels, lengths))
             told(sum(map(len, found.values())))
     return [Row(name, np.array(found[name]), seconds[name] / (folds * shuffles)) for name in names]
 
@@ -132,6 +138,16 @@ def _deal(samples: pl.DataFrame, folds: int, shuffles: int, seed: int) -> Iterat
         for fold in np.array_split(draw.permutation(patients), folds):
             tested = pl.col("subject_id").is_in(fold.tolist())
             yield samples.filter(~tested), samples.filter(tested)
+
+
+def _inner_cut(name: str, train: pl.DataFrame, seed: int) -> float | None:
+    """Return the cut as serving would choose it, on patients of the training fold; None: the baseline has none.
+
+    The fit that is scored is on the whole fold: it is for the cut alone that patients are kept aside.
+    """
+    fitted, kept = next(_deal(train, INNER, 1, seed))
+    training = _visits(fitted)
+    return fit(name, training, read_visits(kept, training.formulary)).cut
 
 
 def _visits(train: pl.DataFrame) -> Visits:
@@ -162,14 +178,31 @@ def _prauc(baseline: Baseline, visits: Visits, labels: int) -> Floats:
     return average_precision(np.hstack([ordered, unknown]), np.hstack([scores, np.zeros(unknown.shape)]))
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Print the rows as mean ± standard deviation over folds."""
+def to_markdown(rows: Sequence[Row], *, beside: bool = False) -> str:
+    """Print the rows as mean ± standard deviation over folds.
+
+    Args:
+        rows: to print.
+        beside: the reference's rows below; they are of the open demo.
+    """
     lines = []
     for row in rows:
-        spread = zip(np.nanmean(row.folds, axis=0), np.nanstd(row.folds, axis=0, ddof=1), METRICS, strict=True)
-        cells = [f"{m:.1f} ± {sd:.1f}" if name == "drugs" else f"{m:.3f} ± {sd:.3f}" for m, sd, name in spread]
-        lines.append((row.name, *cells, f"{row.seconds:.2f}"))
+        *cells, (drugs, sd) = zip(np.nanmean(row.folds, axis=0), np.nanstd(row.folds, axis=0, ddof=1), strict=True)
+        lines.append((row.name, *map(_spread, cells), f"{drugs:.1f} ± {sd:.1f}", f"{row.seconds:.2f}"))
+    if beside:
+        lines += [(f"reference: {name}", *map(_spread, cells), "", "") for name, cells in demo_reference.read().items()]
     return grid(("baseline", *METRICS, "s to fit"), lines)
+
+
+def _spread(cell: tuple[float, float]) -> str:
+    return f"{cell[0]:.3f} ± {cell[1]:.3f}"
+
+
+def best(rows: Sequence[Row]) -> str:
+    """Say which row has the highest Jaccard, and where it stands beside the reference."""
+    means = {row.name: np.nanmean(row.folds, axis=0).tolist() for row in rows}
+    first = max(means, key=lambda name: float(means[name][METRICS.index("Jaccard")]))
+    return demo_reference.verdict(first, means[first][: len(demo_reference.METRICS)])
 
 
 def describe(samples: pl.DataFrame, folds: int, shuffles: int, lengths: Lengths, with_previous: bool) -> str:

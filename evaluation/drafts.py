@@ -20,6 +20,9 @@ from serving.baselines.baseline import BATCH
 from serving.baselines.design import Visits
 from serving.baselines.fit import fit
 
+SERVED = "served"
+"""The row of the checkpoint chosen on validation as `rxdraft serve` has it: the recommender that a user gets."""
+
 
 class Kind(StrEnum):
     """What a row of the table is."""
@@ -65,7 +68,7 @@ def draft_baselines(
     validation: Visits,
     samples: pl.DataFrame,
     visits: Visits,
-    lengths: Sequence[int],
+    lengths: Sequence[int] | None,
     keep: Path,
 ) -> Iterator[Drafted]:
     """Draft as baselines do, one after another.
@@ -74,7 +77,7 @@ def draft_baselines(
         names: of `serving.baselines.fit`.
         training, validation: what they learn from.
         samples, visits: what is drafted for.
-        lengths: of each list, (visits,).
+        lengths: of each list, (visits,); None: as each is served, cut where F1 was highest on validation.
         keep: folder that keeps what takes long to fit.
     """
     for name in names:
@@ -114,6 +117,14 @@ def draft_oracle(path: Path, samples: pl.DataFrame, formulary: Sequence[str]) ->
     return Drafted(Row("oracle", Kind.ORACLE), as_drafts(samples, lists), scores, probable=True)
 
 
+def with_chances(row: Row, drafts: pl.DataFrame) -> Drafted:
+    """Take a recommender's chances of all drugs as scores, where it knows them."""
+    if drafts["chances"].null_count():
+        return Drafted(row, drafts)
+    flat = drafts["chances"].explode().to_numpy().astype(np.float64)
+    return Drafted(row, drafts, flat.reshape(drafts.height, -1), probable=True)
+
+
 def draft_votes(row: Row, drafts: pl.DataFrame, formulary: Sequence[str]) -> Drafted:
     """Take a strategy's vote shares as probabilities, where it asked more than once."""
     if drafts["candidates"].count() < drafts.height:
@@ -136,5 +147,6 @@ def as_drafts(samples: pl.DataFrame, lists: Sequence[Sequence[str]]) -> pl.DataF
         "repeats": [0] * len(lists),
         "dropped_diagnoses": [0] * len(lists),
         "text": [render_answer(drugs) for drugs in lists],
+        "chances": [None] * len(lists),
     }
     return pl.DataFrame(rows, schema=SCHEMA)

@@ -12,73 +12,28 @@ The folder holds patients' data; results.csv, evaluation.json and table.md hold 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
-from math import inf
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from etl import artefacts, kept
 from etl.cohort import read_cohort, read_samples
-from etl.domain import Split
 from etl.drug_vocabulary import read_drug_vocabulary
-from etl.errors import ConfigError, ContractError
-from etl.prompts import Outcome
-from evaluation.drafts import Drafted, Kind, Row, draft_baselines, draft_oracle, draft_votes
+from etl.errors import ConfigError
+from evaluation import selection
 from evaluation.findings import find
 from evaluation.interactions import read_interactions
 from evaluation.ladder import Projection
-from evaluation.lengths import matched_lengths
-from evaluation.predict import cell_name, predict
+from evaluation.predict import cell_name
 from evaluation.probes import PROBES
 from evaluation.results import Redrawn, tabulate
-from evaluation.strategies.drafts import predict_strategies
-from evaluation.strategies.strategy import Strategy
+from evaluation.rows import Asked, Drafting, Told
 from evaluation.visits import Truth
-from serving.baselines.design import read_visits
-from serving.baselines.fit import NAMES as BASELINES
-from training.manifest import Manifest, find_checkpoints, read_manifest
 
-FORMAT = 1
-BASE = "base"
-SERVED = "constrained"
-"""The checkpoint chosen on validation as it is served: no drug but the formulary's, none twice."""
-ROWS = (SERVED, *BASELINES, BASE, *PROBES)
-"""Rows beside the checkpoints, all of them asked for by default."""
-
-Told = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What an evaluation is asked for beside checkpoints and samples.
-
-    Attributes:
-        rows: of ROWS.
-        oracle: oracle.parquet of a synthetic hospital, for a row that nobody can beat.
-        strategies: further rows, of the checkpoint chosen on validation and its base.
-        interactions: CSV of interacting drugs; None: the shipped one.
-        redrawn: how patients are redrawn.
-    """
-
-    rows: Sequence[str] = ROWS
-    oracle: Path | None = None
-    strategies: Sequence[Strategy] = ()
-    interactions: Path | None = None
-    redrawn: Redrawn = field(default_factory=Redrawn)
-
-    def check(self) -> None:
-        """See that every row is one.
-
-        Raises:
-            ConfigError: some are not; all of them are named.
-        """
-        if unknown := [row for row in self.rows if row not in ROWS]:
-            raise ConfigError(f"--rows has {', '.join(unknown)}, wanted some of {', '.join(ROWS)}")
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,29 +91,28 @@ def evaluate(
     """
     asked = asked or Asked()
     asked.check()
-    checkpoints = _checkpoints(runs)
-    folder = cohort or _recorded_cohort(checkpoints[0][0])
-    digest = _check_cohort(folder, checkpoints)
+    checkpoints = selection.find_all(runs)
+    folder = cohort or selection.recorded_cohort(checkpoints[0][0])
+    digest = selection.check_cohort(folder, checkpoints)
     settings = read_cohort(folder).get("settings", {})
     if asked.oracle is not None:
-        _check_oracle(settings)
+        selection.check_oracle(settings)
     samples = read_samples(folder, split)
     if samples.is_empty():
         raise ConfigError(f"split {split} of {folder} has no admission")
-    selected = min(checkpoints, key=_validation_loss)
+    selected = selection.choose(checkpoints)
     vocabulary = read_drug_vocabulary(folder / "drug_map.csv" if (folder / "drug_map.csv").is_file() else None)
     interactions = read_interactions(vocabulary, asked.interactions)
     formulary = pl.read_parquet(folder / "formulary.parquet")["drug"].to_list()
     truth = Truth(samples, formulary, Projection(vocabulary), interactions)
     for probe in (name for name in PROBES if name in asked.rows):
         PROBES[probe](samples)  # what cannot be altered is said before hours of drafting, not after
-    drafting = _Drafting(
-        folder, samples, formulary, out / "predictions", {"cohort_sha256": digest, "split": split}, base
-    )
-    cells = predict(checkpoints, samples, drafting.origin, drafting.folder, base, told)
+    origin = {"cohort_sha256": digest, "split": split}
+    drafting = Drafting(folder, samples, formulary, out / "predictions", origin, base, told)
+    cells = drafting.cells(checkpoints)
     chosen = cells[cell_name(selected[1])]
     counted, rows = [], []
-    for drafted in drafting.rows(checkpoints, cells, selected, asked, told):
+    for drafted in drafting.rows(checkpoints, cells, selected, asked):
         counted.append(truth.count(drafted, chosen))
         rows.append({**asdict(drafted.row), **truth.facts(drafted)})
     visits = pl.concat(counted)
@@ -172,8 +126,9 @@ def evaluate(
         "formulary": len(formulary),
         "interactions_sha256": interactions.digest,
         "selected": cell_name(selected[1]),
+        "matched_lengths": asked.matched_lengths,
         "rows": rows,
-        "checkpoints": {cell_name(m): _describe(path, m) for path, m in checkpoints},
+        "checkpoints": {cell_name(m): selection.describe(path, m) for path, m in checkpoints},
         "redrawn": asdict(asked.redrawn),
     }
     return finish(out, about, visits, samples, asked.redrawn)
@@ -201,148 +156,3 @@ def finish(
         results.write_csv(new)
     artefacts.write_json(out / "evaluation.json", about)
     return Evaluation(out, about, results, visits, samples)
-
-
-@dataclass(frozen=True, slots=True)
-class _Drafting:
-    """What all rows are drafted from."""
-
-    cohort: Path
-    samples: pl.DataFrame
-    formulary: list[str]
-    folder: Path
-    origin: dict[str, str]
-    base: str | None
-
-    def rows(
-        self,
-        checkpoints: Sequence[tuple[Path, Manifest]],
-        cells: dict[str, pl.DataFrame],
-        selected: tuple[Path, Manifest],
-        asked: Asked,
-        told: Told,
-    ) -> Iterator[Drafted]:
-        """Return row after row, in the table's order; all but the checkpoints' cells are drafted here."""
-        for _, manifest in checkpoints:
-            name = cell_name(manifest)
-            yield Drafted(Row(name, Kind.CHECKPOINT, manifest.rank, manifest.step), cells[name])
-        yield from self._served(selected, asked.rows, told)
-        yield from self._strategies(selected[0], asked, told)
-        yield from self._probes(selected, asked.rows, told)
-        yield from self._baselines(
-            [name for name in BASELINES if name in asked.rows], cells[cell_name(selected[1])], told
-        )
-        if asked.oracle is not None:
-            yield draft_oracle(asked.oracle, self.samples, self.formulary)
-
-    def _served(self, selected: tuple[Path, Manifest], rows: Sequence[str], told: Told) -> Iterator[Drafted]:
-        if SERVED in rows:
-            folder, renamed = self.folder / SERVED, partial(_renamed, told, SERVED)
-            found = predict([selected], self.samples, self.origin, folder, self.base, renamed, raw=False)
-            [drafts] = found.values()
-            yield Drafted(Row(SERVED, Kind.PRODUCT), drafts)
-
-    def _strategies(self, checkpoint: Path, asked: Asked, told: Told) -> Iterator[Drafted]:
-        alone = [Strategy.model_validate({"name": "zero-shot", "on": [BASE]})] if BASE in asked.rows else []
-        wanted = [*alone, *(strategy for strategy in asked.strategies if not (alone and strategy.is_served))]
-        if not wanted:
-            return
-        training = read_samples(self.cohort, Split.TRAIN)
-        found = predict_strategies(
-            wanted, checkpoint, self.samples, training, self.origin, self.folder, self.base, told
-        )
-        for name, drafts in found.items():
-            yield draft_votes(Row(name, Kind.STRATEGY), drafts, self.formulary)
-
-    def _probes(self, selected: tuple[Path, Manifest], rows: Sequence[str], told: Told) -> Iterator[Drafted]:
-        for name, alter in PROBES.items():
-            if name in rows:
-                origin, renamed = {**self.origin, "probe": name}, partial(_renamed, told, name)
-                [drafts] = predict(
-                    [selected], alter(self.samples), origin, self.folder / name, self.base, renamed
-                ).values()
-                yield Drafted(Row(name, Kind.PROBE), drafts)
-
-    def _baselines(self, names: Sequence[str], matched: pl.DataFrame, told: Told) -> Iterator[Drafted]:
-        if not names:
-            return
-        training, validation = (
-            read_visits(read_samples(self.cohort, s), self.formulary) for s in (Split.TRAIN, Split.VALIDATION)
-        )
-        given = [
-            len(drugs) if Outcome(outcome).well_formed else None
-            for drugs, outcome in zip(matched["drugs"], matched["outcome"], strict=True)
-        ]
-        lengths = matched_lengths(given, otherwise=round(float(np.median(training.lengths))))
-        visits = read_visits(self.samples, self.formulary)
-        for drafted in draft_baselines(
-            names, training, validation, self.samples, visits, lengths, self.cohort / "baselines"
-        ):
-            told(drafted.row.name, self.samples.height, self.samples.height)
-            kept.write(self.folder / f"{drafted.row.name}.parquet", drafted.drafts, self.origin)
-            yield drafted
-
-
-def _renamed(told: Told, name: str, cell: str, done: int, total: int) -> None:
-    told(name, done, total)
-
-
-def _validation_loss(checkpoint: tuple[Path, Manifest]) -> tuple[float, int]:
-    """Return what the checkpoint to go on with has the least of; of equal losses the latest."""
-    loss = checkpoint[1].losses.get("validation")
-    return inf if loss is None else loss, -checkpoint[1].step
-
-
-def _checkpoints(runs: Path | Sequence[Path]) -> list[tuple[Path, Manifest]]:
-    folders = [runs] if isinstance(runs, Path) else runs
-    checkpoints = [(path, read_manifest(path)) for folder in folders for path in find_checkpoints(folder)]
-    checkpoints.sort(key=lambda found: (found[1].rank, found[1].step))
-    if not checkpoints:
-        raise ContractError(f"{', '.join(map(str, folders))} holds no checkpoint; train one with `rxdraft train`")
-    by_name: dict[str, list[str]] = {}
-    for path, manifest in checkpoints:
-        by_name.setdefault(cell_name(manifest), []).append(str(path))
-    twins = [f"{name}: {', '.join(paths)}" for name, paths in by_name.items() if len(paths) > 1]
-    if twins:
-        raise ContractError(f"one row, several checkpoints ({'; '.join(twins)}); give --runs a folder with one of each")
-    return checkpoints
-
-
-def _recorded_cohort(checkpoint: Path) -> Path:
-    run = artefacts.read_json(checkpoint.parent / "run.json", "rxdraft train")
-    return Path(run["cohort"])
-
-
-def _check_cohort(folder: Path, checkpoints: Sequence[tuple[Path, Manifest]]) -> str:
-    """Return the cohort's digest, having seen that all checkpoints were trained on it."""
-    found = artefacts.sha256_file(folder / "cohort.json")
-    if other := {m.cohort_sha256[:12]: cell_name(m) for _, m in checkpoints if m.cohort_sha256 != found}:
-        trained = ", ".join(f"{name} was trained on {digest}" for digest, name in other.items())
-        raise ContractError(
-            f"{folder} is cohort {found[:12]}; {trained}, "
-            "so its test patients may be known to them; give the cohort they were trained on with --data"
-        )
-    return found
-
-
-def _check_oracle(settings: dict[str, Any]) -> None:
-    """See that the cohort's answers are what the oracle knows the chances of: a whole stay's drugs, by name."""
-    known = {"level": "drug", "within_hours": None}
-    other = [f"{name} {settings[name]}" for name, value in known.items() if settings.get(name, value) != value]
-    other += ["predict_at 24h"] if settings.get("predict_at") == "24h" else []
-    if other:
-        raise ConfigError(
-            f"the oracle knows the drugs of whole stays by name, the cohort has {', '.join(other)}; leave --oracle out"
-        )
-
-
-def _describe(path: Path, manifest: Manifest) -> dict[str, Any]:
-    return {
-        "path": str(path),
-        "method": manifest.method,
-        "seed": manifest.config.get("seed", 0),
-        "scaling": manifest.scaling,
-        "losses": manifest.losses,
-        "weights_sha256": manifest.weights_sha256,
-        "base_sha256": manifest.base_sha256,
-    }

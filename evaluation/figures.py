@@ -8,7 +8,7 @@ import polars as pl
 
 from evaluation.ladder import Rule
 from evaluation.metrics import Metric, Unit
-from evaluation.predict import DEFAULT_METHOD
+from evaluation.predict import DEFAULT_METHOD, LABELS
 
 WITH_INTERVAL = ("jaccard",)
 """Metrics whose interval stands beside them in a table."""
@@ -38,7 +38,7 @@ class Figures:
 
 
 def training_of(row: dict[str, Any], about: dict[str, Any]) -> str:
-    """Return which training a checkpoint's row is of: its rank, and the method and seed where they are not the usual.
+    """Return which training a checkpoint's row is of: its rank, and what is not a list of fa-lora with seed 0.
 
     Args:
         row: of `about`.
@@ -46,7 +46,8 @@ def training_of(row: dict[str, Any], about: dict[str, Any]) -> str:
     """
     found = about["checkpoints"][row["name"]]
     method, seed = found.get("method", DEFAULT_METHOD), found.get("seed", 0)
-    said = [method] * (method not in (DEFAULT_METHOD, "full")) + [f"seed {seed}"] * bool(seed)
+    said = [LABELS] * (found.get("objective") == LABELS) + [method] * (method not in (DEFAULT_METHOD, "full"))
+    said += [f"seed {seed}"] * bool(seed)
     return ", ".join((str(row["rank"]), *said))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from evaluation.drafts import Kind
+from evaluation.drafts import SERVED, Kind
 from evaluation.metrics import scores
 from evaluation.results import Redrawn, by_row, metric_draws
 from evaluation.statistics import calibration
@@ -41,6 +41,11 @@ LONGEST = 50
 PRIMARY = ("jaccard", "accuracy_all")
 """The scores that rows are compared on; both are over all visits."""
 
+FOR_LISTS = ("f1", "jaccard")
+"""The scores on which lists of any length may be compared: neither is better for saying little."""
+REFERENCES = ("popularity", "logistic-history")
+"""Who every row is held against: what needs no patient, and the bar that a language model must clear."""
+
 _JSON = dict[str, Any]
 
 
@@ -59,6 +64,8 @@ def find(visits: pl.DataFrame, about: _JSON, redrawn: Redrawn) -> _JSON:
         "comparisons": {
             metric: _compare(visits, metric, cells, others, about["selected"], redrawn) for metric in PRIMARY
         },
+        "less_references": {metric: _less_references(visits, metric, about["rows"], redrawn) for metric in FOR_LISTS},
+        "served_less_baselines": {metric: _served(visits, metric, about["rows"], redrawn) for metric in FOR_LISTS},
         "clustering": _clustering(selected),
         "failure_bounds": _bounds(visits, [cell["name"] for cell in cells], redrawn),
         "subgroups": {metric: _subgroups(selected, metric, redrawn) for metric in PRIMARY},
@@ -90,6 +97,29 @@ def _compare(
         },
         "smallest_detectable": _detectable(drawn, at),
     }
+
+
+def _less_references(visits: pl.DataFrame, metric: str, rows: list[_JSON], redrawn: Redrawn) -> _JSON:
+    """Return every other row less each reference, by reference; each is a family of its own."""
+    names = [row["name"] for row in rows]
+    drawn = metric_draws(visits, metric, names, redrawn)
+    return {
+        reference: _family(
+            [name for name in names if name != reference], drawn, against(len(names), names.index(reference))
+        )
+        for reference in REFERENCES
+        if reference in names
+    }
+
+
+def _served(visits: pl.DataFrame, metric: str, rows: list[_JSON], redrawn: Redrawn) -> list[_JSON]:
+    """Return the recommender that a user gets less each baseline and the oracle; empty without such a row."""
+    names = [row["name"] for row in rows]
+    rivals = [row["name"] for row in rows if row["kind"] in (Kind.BASELINE, Kind.ORACLE)]
+    if SERVED not in names or not rivals:
+        return []
+    drawn = metric_draws(visits, metric, [SERVED, *rivals], redrawn)
+    return _family(rivals, drawn, -against(len(rivals) + 1, 0))
 
 
 def _family(names: Sequence[str], drawn: Draws, weights: Floats) -> list[_JSON]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 
+from evaluation.statistics import calibration
 from evaluation.statistics.ratios import Floats, Ratio, divide, mean, ratio
 
 RARITIES = 6
@@ -99,6 +100,16 @@ def _brier(visits: pl.DataFrame) -> Ratio:
     return ratio(visits["brier_sum"].fill_null(0), visits["brier_n"].fill_null(0))
 
 
+def _ece(visits: pl.DataFrame) -> Ratio:
+    """Sum the bins' gaps, each on the side it lies on: that is their sizes' sum, and patients can be redrawn.
+
+    The interval takes the sides for known, so that a redraw's noise does not count as miscalibration.
+    """
+    binned = calibration.equal_mass(calibration.levels(visits))
+    gaps = binned.y - binned.p  # (visits, bins)
+    return ratio(gaps @ np.sign(gaps.sum(axis=0)), binned.n.sum(axis=1))
+
+
 def _changed(visits: pl.DataFrame) -> Ratio:
     """Tell other drugs than the selected checkpoint's, or a list on one side only."""
     same = (visits["shared"] == visits["p_drug"]) & (visits["shared"] == visits["beside"])
@@ -158,6 +169,7 @@ METRICS = (
         for fifth in range(1, RARITIES)
     ),
     Metric("brier", "Brier", Unit.SCORE, Over.SOME, _brier, False),
+    Metric("ece", "ECE", Unit.SCORE, Over.SOME, _ece, False),
 )
 """Every metric at the rung of drug names; `evaluation/ladder.py` climbs from there."""
 

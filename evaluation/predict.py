@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from etl import kept, prompts
+from etl import artefacts, kept, prompts
 from etl.cohort import to_admission
+from serving.recommendation import Recommendation
 from serving.recommender import Recommender, load_recommenders
 from training.manifest import Manifest
+
+if TYPE_CHECKING:
+    from serving.labels import LabelRecommender
 
 CHUNK = 256
 """Admissions drafted between two calls of the progress callback."""
 
 DEFAULT_METHOD = "fa-lora"
+LABELS = "labels"
+"""The objective of a checkpoint that writes nothing: a head gives every drug a probability."""
 
 SCHEMA: dict[str, Any] = {
     "subject_id": pl.Int64,
@@ -27,16 +35,31 @@ SCHEMA: dict[str, Any] = {
     "repeats": pl.Int64,
     "dropped_diagnoses": pl.Int64,
     "text": pl.String,
+    "chances": pl.List(pl.Float32),
 }
+"""Columns of a row's drafts. text: the model's own words, never overwritten. chances: of every drug of the formulary,
+in its order; null where nobody knows them."""
+
+
+class Decoding(StrEnum):
+    """How a checkpoint that writes lists is asked; a checkpoint of labels is asked in the one way it can be."""
+
+    RAW = "raw"
+    """Whatever it writes."""
+    CONSTRAINED = "constrained"
+    """Held to the formulary, its likeliest list; no probabilities."""
+    SERVED = "served"
+    """As `rxdraft serve` asks: by votes where it is calibrated so, constrained else."""
 
 
 def cell_name(manifest: Manifest) -> str:
-    """Return the name of a checkpoint's row and files: rank and step, and what is not fa-lora with seed 0.
+    """Return the name of a checkpoint's row and files: rank and step, and what is not a list of fa-lora with seed 0.
 
     It depends on the manifest alone, so that a checkpoint has one name whatever stands beside it.
     """
     return "".join(
         (
+            "labels-" if manifest.objective == LABELS else "",
             "" if manifest.method in (DEFAULT_METHOD, "full") else f"{manifest.method}-",
             f"rank-{manifest.rank}-step-{manifest.step:06d}",
             *(f"-{seed}" for seed in seeds_of(manifest)),
@@ -58,12 +81,9 @@ def predict(
     base: str | None,
     on_drafts: Callable[[str, int, int], None],
     *,
-    raw: bool = True,
+    decoding: Decoding = Decoding.RAW,
 ) -> dict[str, pl.DataFrame]:
-    """Return each checkpoint's predictions for the samples, by cell name.
-
-    The columns are subject_id, hadm_id, outcome, drugs, repeats, dropped_diagnoses and text, the model's raw
-    words, which are never overwritten.
+    """Return each checkpoint's predictions for the samples, by cell name; see SCHEMA.
 
     Args:
         checkpoints: with their manifests, of one base.
@@ -72,54 +92,73 @@ def predict(
         folder: gets one Parquet file per cell, whole or absent.
         base: where the base lies now; None: where the manifests say.
         on_drafts: told (cell, admissions drafted so far, all).
-        raw: what the model writes; else its lists as they are served, of formulary drugs alone.
+        decoding: of the checkpoints that write lists.
     """
-    origin = origin if raw else {**origin, "decoding": "constrained"}
     found: dict[str, pl.DataFrame] = {}
     missing: list[tuple[Path, Manifest]] = []
     for checkpoint, manifest in checkpoints:
         cell = cell_name(manifest)
-        table = kept.read(folder / f"{cell}.parquet", _origin(manifest, origin))
+        table = kept.read(folder / f"{cell}.parquet", _origin(manifest, origin, decoding))
         if table is None:
             missing.append((checkpoint, manifest))
         else:
             found[cell] = table
             on_drafts(cell, table.height, table.height)
     if missing:
-        for recommender in load_recommenders([checkpoint for checkpoint, _ in missing], base):
+        for recommender in _load([checkpoint for checkpoint, _ in missing], base, decoding):
             cell = cell_name(recommender.manifest)
-            drafts = _draft(recommender, samples, partial(on_drafts, cell), raw)
-            kept.write(folder / f"{cell}.parquet", drafts, _origin(recommender.manifest, origin))
+            drafts = _draft(recommender, samples, partial(on_drafts, cell), decoding)
+            kept.write(folder / f"{cell}.parquet", drafts, _origin(recommender.manifest, origin, decoding))
             found[cell] = drafts
     return {cell_name(manifest): found[cell_name(manifest)] for _, manifest in checkpoints}
 
 
+def _load(checkpoints: list[Path], base: str | None, decoding: Decoding) -> Sequence[Recommender | LabelRecommender]:
+    if decoding is Decoding.CONSTRAINED:
+        return load_recommenders(checkpoints, base, k=1)
+    return load_recommenders(checkpoints, base)
+
+
 def _draft(
-    recommender: Recommender, samples: pl.DataFrame, on_drafts: Callable[[int, int], None], raw: bool
+    recommender: Recommender | LabelRecommender,
+    samples: pl.DataFrame,
+    on_drafts: Callable[[int, int], None],
+    decoding: Decoding,
 ) -> pl.DataFrame:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for chunk in samples.iter_slices(CHUNK):
         facts = list(chunk.iter_rows(named=True))
-        drafts = recommender.recommend([to_admission(f) for f in facts], raw=raw)
-        for sample, drafted in zip(facts, drafts, strict=True):
-            rows.append(
-                {
-                    "subject_id": sample["subject_id"],
-                    "hadm_id": sample["hadm_id"],
-                    "outcome": drafted.answer.outcome.value,
-                    "drugs": list(drafted.answer.drugs),
-                    "repeats": drafted.answer.repeats,
-                    "dropped_diagnoses": drafted.dropped_diagnoses,
-                    "text": drafted.text,
-                }
-            )
+        admissions = [to_admission(sample) for sample in facts]
+        if isinstance(recommender, Recommender):
+            drafts = recommender.recommend(admissions, raw=decoding is Decoding.RAW)
+        else:
+            drafts = recommender.recommend(admissions)
+        rows += [_row(sample, drafted) for sample, drafted in zip(facts, drafts, strict=True)]
         on_drafts(len(rows), samples.height)
     return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _origin(manifest: Manifest, origin: dict[str, str]) -> dict[str, str]:
+def _row(sample: dict[str, Any], drafted: Recommendation) -> dict[str, Any]:
+    return {
+        "subject_id": sample["subject_id"],
+        "hadm_id": sample["hadm_id"],
+        "outcome": drafted.answer.outcome.value,
+        "drugs": list(drafted.answer.drugs),
+        "repeats": drafted.answer.repeats,
+        "dropped_diagnoses": drafted.dropped_diagnoses,
+        "text": drafted.text,
+        "chances": drafted.chances,
+    }
+
+
+def _origin(manifest: Manifest, origin: dict[str, str], decoding: Decoding) -> dict[str, str]:
+    """Return all that decides a prediction; a calibration has its part in what is served, and in nothing else."""
+    decoding = Decoding.SERVED if manifest.objective == LABELS else decoding
+    calibration = artefacts.sha256(json.dumps(manifest.calibration, sort_keys=True).encode())
     return {
         **origin,
+        **({} if decoding is Decoding.RAW else {"decoding": decoding.value}),
+        **({"calibration_sha256": calibration} if decoding is Decoding.SERVED else {}),
         "weights_sha256": manifest.weights_sha256,
         "base_sha256": manifest.base_sha256,
         "prompt_version": prompts.VERSION,

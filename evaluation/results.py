@@ -15,15 +15,19 @@ import polars as pl
 
 from etl.artefacts import sha256
 from evaluation.conventions import CONVENTIONS
+from evaluation.drafts import Kind
 from evaluation.interactions import interaction_scores
 from evaluation.ladder import RUNGS, Rule, coverage, rung_scores
-from evaluation.metrics import BY_NAME, METRICS, Metric, Over, Unit
+from evaluation.metrics import BY_NAME, METRICS, Metric, Over, Unit, scores
+from evaluation.statistics import ratios
 from evaluation.statistics.bootstrap import DRAWS, Draws, draw
 from evaluation.statistics.chance import skill
 from evaluation.statistics.ratios import Ratio
 
 LITERATURE_RUNG = "atc3"
 """Where the field's conventions are at home; they are given there and on drug names."""
+AGAINST_ORACLE = ("f1", "jaccard")
+"""Scores given also as shares of the oracle's, where a row is one: `oracle_share_` and the score."""
 _COUNTS = {metric.name for metric in METRICS if metric.unit is Unit.DRUGS} | {"novel_per_100"}
 _BATCH_NUMBERS = 1 << 22
 """Of visits times figures; some four copies of each number are held at once."""
@@ -66,8 +70,8 @@ class Key:
 
     @property
     def is_share(self) -> bool:
-        """Whether it lies in [0, 1]; counts of drugs or pairs do not, nor does skill, which may be below chance."""
-        return self.metric not in _COUNTS and not self.metric.startswith("skill_")
+        """Whether it lies in [0, 1]; counts do not, nor does what is measured against another patient or the oracle."""
+        return self.metric not in _COUNTS and not self.metric.startswith(("skill_", "oracle_share_"))
 
 
 def tabulate(visits: pl.DataFrame, origin: str, redrawn: Redrawn = Redrawn()) -> pl.DataFrame:
@@ -98,12 +102,12 @@ def _batches(visits: pl.DataFrame) -> Iterator[list[tuple[Key, Ratio]]]:
 def _lines(figures: list[tuple[Key, Ratio]], subjects: Any, origin: str, redrawn: Redrawn) -> Iterator[tuple[Any, ...]]:
     drawn = _draw(subjects, figures, redrawn)
     found = drawn.intervals()
-    for i, (key, ratio) in enumerate(figures):
+    for i, (key, figure) in enumerate(figures):
         about = f"{origin} {key.row}|{key.metric}|{key.convention}|{key.estimand}|{key.rung}|{key.rule}"
         yield (
             *(key.row, key.metric, key.convention, key.estimand, key.rung, key.rule),
             *(_defined(x) for x in (found.point[i], found.lo[i], found.hi[i])),
-            int((ratio.den > 0).sum()),
+            int((figure.den > 0).sum()),
             int(drawn.patients[i]),
             str(found.mark[i]),
             sha256(f"{about}|{redrawn.draws}|{redrawn.seed}".encode())[:12],
@@ -131,9 +135,15 @@ def _draw(subjects: Any, figures: list[tuple[Key, Ratio]], redrawn: Redrawn) -> 
 
 
 def _figures(visits: pl.DataFrame) -> Iterator[tuple[Key, Ratio]]:
-    for row, table in by_row(visits).items():
+    tables = by_row(visits)
+    oracle = next((scores(table) for table in tables.values() if table["kind"][0] == Kind.ORACLE), None)
+    for row, table in tables.items():
         for metric in METRICS:
             yield _key(row, metric), metric.of(table)
+        if oracle is not None:  # a sum over a sum, as all figures are: the ratio of two means
+            for name in AGAINST_ORACLE:
+                key = Key(row, f"oracle_share_{name}", "ours", Over.ALL, "drug", Rule.SET)
+                yield key, ratios.ratio(scores(table)[name], oracle[name])
         for side, ratio in coverage(table).items():
             yield Key(row, f"mapped_{side}", "ours", Over.ITEMS, LITERATURE_RUNG, Rule.SET), ratio
         for rung in RUNGS:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from etl import artefacts
 from etl.prompts import Outcome
+from evaluation import targets
 from evaluation.conventions import CONVENTIONS
 from evaluation.drafts import Kind
 from evaluation.evaluate import Evaluation
@@ -37,6 +38,8 @@ def whole_text(evaluation: Evaluation) -> str:
     parts = [
         ("Rank x step", main_table(evaluation).rstrip()),
         ("The reference's columns alone", parity_table(evaluation).rstrip()),
+        ("Targets", targets.to_markdown(targets.targets(evaluation))),
+        ("Against the oracle and two baselines", _against(evaluation)),
         ("Answers that are no list", _failures(evaluation)),
         ("Lists", _metrics(figures, rows, _ITEMS)),
         (f"Beside {evaluation.selected}", _metrics(figures, rows, _BESIDE)),
@@ -65,6 +68,43 @@ def _metrics(figures: Figures, rows: Sequence[str], names: Sequence[str]) -> str
         [row, *(written(figures.find(row, metric.name)["value"], metric.unit) for metric in metrics)] for row in rows
     ]
     return grid(["row", *(metric.title for metric in metrics)], body)
+
+
+def _against(evaluation: Evaluation) -> str:
+    """Return every row as a share of the oracle's and less each reference."""
+    figures, less = Figures(evaluation.results), evaluation.about["less_references"]
+    lines = {
+        (metric, reference, line["row"]): line
+        for metric, by_reference in less.items()
+        for reference, family in by_reference.items()
+        for line in family
+    }
+    oracle = any(row["kind"] == Kind.ORACLE for row in evaluation.about["rows"])
+    columns = [
+        *((f"{BY_NAME[metric].title} of the oracle's", metric, None) for metric in less if oracle),
+        *((f"{BY_NAME[metric].title} less {name}'s", metric, name) for metric in less for name in less[metric]),
+    ]
+
+    def cell(row: str, metric: str, reference: str | None) -> str:
+        if reference is None:
+            line = figures.find(row, f"oracle_share_{metric}")
+            return _between(line["value"], line["lo"], line["hi"])
+        found = lines.get((metric, reference, row))
+        return "" if found is None else _between(found["point"], found["lo"], found["hi"], "+")
+
+    body = [
+        [row["name"], *(cell(row["name"], metric, reference) for _, metric, reference in columns)]
+        for row in evaluation.about["rows"]
+    ]
+    note = "Shares are ratios of means; differences of one column hold all at once (max-T). 95 % intervals."
+    return f"{grid(['row', *(title for title, *_ in columns)], body)}\n\n{note}" if columns else ""
+
+
+def _between(value: float | None, lo: float | None, hi: float | None, sign: str = "") -> str:
+    if value is None:
+        return UNDEFINED
+    interval = "" if lo is None or hi is None else f" [{lo:{sign}.3f}, {hi:{sign}.3f}]"
+    return f"{value:{sign}.3f}{interval}"
 
 
 def _ladder(figures: Figures, rows: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from etl.domain import race_group
-from serving.baselines.icd import category, chapter
+from etl.icd import category, chapter
 
 AGES = (40, 65, 80)
 """Ages at which a new band begins."""

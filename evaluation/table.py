@@ -8,19 +8,30 @@ from typing import Any
 
 from etl.cohort import to_admission
 from etl.prompts import render_prompt
-from evaluation.drafts import Kind
+from evaluation.drafts import SERVED, Kind
 from evaluation.evaluate import Evaluation
 from evaluation.figures import Figures, training_of
 from evaluation.judge.appropriateness import Appropriateness, read_appropriateness
 from evaluation.markdown import grid
 from evaluation.metrics import BY_NAME
+from evaluation.predict import LABELS
+from evaluation.results import AGAINST_ORACLE
+from evaluation.rows import CONSTRAINED
 
-MAIN = ("output_rate", "accuracy", "accuracy_all", "recall", "f1", "jaccard", "prauc", "drugs", "started")
+MAIN = ("output_rate", "accuracy", "accuracy_all", "recall", "f1", "jaccard", "prauc", "ece", "drugs", "started")
 """Columns of the main table; the judge's comes after accuracy."""
 PARITY_METRICS = ("output_rate", "accuracy")
 
 _NOT_JUDGED = "Appropriateness: nobody was asked; `rxdraft judge` asks a model, and says what it lets pass."
-_SERVED = "constrained: the selected checkpoint as it is served: no drug but the formulary's, none twice."
+_PRODUCTS = {
+    SERVED: "served: the selected checkpoint as it is served: no drug but the formulary's, none twice.",
+    CONSTRAINED: "constrained: the same without votes: the likeliest list, held to the formulary, no probabilities.",
+}
+_LABELS = "labels: every drug's probability is read off the question; nothing is written, so no answer is raw."
+_OWN = "Baselines are cut where their F1 was highest on validation, as each is served."
+_MATCHED = (
+    "Baselines have the selected checkpoint's list lengths, visit by visit; where it gave no list, its mean length."
+)
 _PROBES = "note-swap: the same checkpoint given another patient's note. sex-flip: F for M and M for F."
 _ORACLE = "oracle: the list of highest expected Jaccard by one who knows the chance of every drug."
 
@@ -100,30 +111,52 @@ def _marked(evaluation: Evaluation, header: Sequence[str], rows: list[tuple[str,
 def _notes(evaluation: Evaluation, judged: bool) -> list[str]:
     about = evaluation.about
     found, kinds = about["comparisons"]["jaccard"], {row["kind"] for row in about["rows"]}
+    names, lengths = {row["name"] for row in about["rows"]}, _MATCHED if about["matched_lengths"] else _OWN
     notes = [
         f"""
         {_visits(about)} Truth: the drugs ordered in the stay. Output rate: answers that are a list, an empty one
         included, as the model wrote them. Accuracy: mean share of the drafted drugs that were ordered, over lists that
         name a drug (the reference's). All other columns are over all admissions, and an answer that is no list counts
         0. PRAUC: of rows that score every drug. New starts: share of the ordered drugs that the previous admission did
-        not have, where there was one.
+        not have, where there was one. ECE: how far probabilities lie from what was ordered, over the formulary.
         """,
         f"""
         Brackets: 95 % intervals, {about["redrawn"]["draws"]} redraws of patients. Bold: the highest Jaccard of a
-        checkpoint; =: cannot be told from it (all pairs, max-T). Baselines have the list lengths of the checkpoint with
-        the lowest validation loss, {about["selected"]}; where it gave no list, its mean length.
+        checkpoint; =: cannot be told from it (all pairs, max-T). Selected on validation: {about["selected"]}.
+        {lengths if Kind.BASELINE in kinds else ""}
         """,
         _best(found["best"], len(about["checkpoints"])),
         _detectable(found["smallest_detectable"]),
         ""
         if judged
         else "Appropriateness: nobody was asked; `rxdraft judge` asks a model, and says what it lets pass.",
-        _SERVED if Kind.PRODUCT in kinds else "",
+        *(text for name, text in _PRODUCTS.items() if name in names),
+        _LABELS if any(known.get("objective") == LABELS for known in about["checkpoints"].values()) else "",
         _PROBES if Kind.PROBE in kinds else "",
         _ORACLE if Kind.ORACLE in kinds else "",
     ]
-    compared = [_sentence(line, about["selected"]) for line in found["selected_less_others"] if line["lo"] is not None]
-    return [*map(_filled, filter(None, notes)), *compared]
+    return [*map(_filled, filter(None, notes)), *_compared(about), *_of_oracle(evaluation)]
+
+
+def _compared(about: dict[str, Any]) -> list[str]:
+    """Return who is better in words: against baselines and the oracle it is the recommender that a user gets."""
+    served = about["served_less_baselines"]["jaccard"]
+    against_it = {line["row"] for line in served}
+    selected = [one for one in about["comparisons"]["jaccard"]["selected_less_others"] if one["row"] not in against_it]
+    sides = ((about["selected"], selected), (SERVED, served))
+    told = [(name, line) for name, lines in sides for line in lines if line["lo"] is not None]
+    return [_sentence(line, name) for name, line in told if line["lo"] < line["hi"]]  # else they are the same lists
+
+
+def _of_oracle(evaluation: Evaluation) -> list[str]:
+    figures = Figures(evaluation.results)
+    found = {name: figures.find(SERVED, f"oracle_share_{name}") for name in AGAINST_ORACLE}
+    shares = [
+        f"{100 * line['value']:.1f} % [{100 * line['lo']:.1f}, {100 * line['hi']:.1f}] of its {BY_NAME[name].title}"
+        for name, line in found.items()
+        if line["lo"] is not None
+    ]
+    return [f"{SERVED} reaches of the oracle {' and '.join(shares)}."] if shares else []
 
 
 def _visits(about: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -16,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.explain import explain_in_time
 from serving.recommendation import BusyError, Drafter, LateError
 from serving.schemas import Draft, DraftRequest, describe_errors, make_draft
 
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 256 * 1024
 DEADLINE_SECONDS = 60
-"""For a draft, from when it is asked for."""
+"""For a draft and its explanation, from when they are asked for."""
 
 _NO_TELEMETRY: Any = {
     "tracing": False,
@@ -85,14 +87,18 @@ async def create_draft(request: Request, body: DraftRequest) -> Any:
     recommender: Drafter | None = request.app.state.recommender
     if recommender is None:
         return _not_ready()
-    admission = body.to_admission(recommender.vocabulary)
+    admission, asked = body.to_admission(recommender.vocabulary), time.monotonic()
     try:
         recommendation = await recommender.draft(admission, DEADLINE_SECONDS)
     except BusyError:
         return _again("Too many drafts are asked for", 1)
     except LateError:
         return problem(504, "The draft was not done in time")
-    draft = make_draft(str(uuid.uuid4()), admission, recommendation, recommender)
+    explanation = None
+    if body.explain:
+        left = DEADLINE_SECONDS - (time.monotonic() - asked)
+        explanation = await explain_in_time(recommender, admission, recommendation, left)
+    draft = make_draft(str(uuid.uuid4()), admission, recommendation, recommender, explanation)
     log.info("draft %s: %s, %d drugs", draft.draft_id, draft.answer.outcome, len(draft.drugs))
     return draft
 

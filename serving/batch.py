@@ -1,137 +1,139 @@
 """Drafts for a Parquet file of admissions: part by part, so that a killed run goes on, and bad rows lose nothing.
 
-Rows are what the API takes, a column a field; what a row's column does not hold is unknown. The answers are the API's.
+A part's bytes depend on its rows and on the model, not on who drafts it: this process, or workers of a cluster.
 """
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Iterator, Sequence
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
-from pydantic import ValidationError
 
 from etl import artefacts, kept
-from etl.errors import ConfigError
+from serving.job import Job, read_parts
 from serving.recommendation import Drafter
-from serving.schemas import DraftRequest, describe_errors, make_draft
+from serving.rows import NO_ANSWER, about, draft_rows
 
-PART = 256
-"""Rows drafted between two files: what a kill can cost."""
-
-SCHEMA: dict[str, Any] = {
-    "row": pl.Int64,
-    "outcome": pl.String,
-    "drugs": pl.List(pl.String),
-    "probabilities": pl.List(pl.Float64),
-    "warnings": pl.List(pl.String),
-    "error": pl.String,
-}
-"""Of the drafts, beside the identifier. row: from 0. outcome: null where nothing was drafted, and error says why, by
-place and kind. probabilities: null where nobody knows them. warnings: codes, see `serving.schemas.Warning`."""
+_ABOUT = "rxdraft.about"
+"""Of a part's metadata: who drafted it."""
 
 
-def predict(
-    recommender: Drafter, source: Path, out: Path, identifier: str | None, told: Callable[[int, int], None]
-) -> tuple[int, int]:
-    """Draft a list for every row of a Parquet file.
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the rows.
+
+    Attributes:
+        drafted: rows with a draft; of them not_well_formed: the model's answer was no list.
+        refused: rows that fit no request.
+        unanswered: rows a server gave no answer to; the same command asks for them again.
+        not_in_formulary: drugs or drafted lines that no training admission had, told in the column warnings.
+    """
+
+    drafted: int
+    refused: int
+    unanswered: int
+    not_well_formed: int
+    not_in_formulary: int
+
+
+def predict(job: Job, recommender: Drafter, told: Callable[[int, int], None]) -> Counts:
+    """Draft what no earlier run has drafted, and join it.
 
     Args:
+        job: as planned.
         recommender: who drafts.
-        source: columns are fields of `DraftRequest`, and others, which are not read; at least one of diagnoses.
-        out: Parquet file to write, a row for each in the same order; made of parts that lie beside it meanwhile.
-        identifier: column copied into `out`; None: none.
         told: told (rows done, all).
-
-    Returns:
-        Rows drafted, and rows that fit no request.
-
-    Raises:
-        ConfigError: the file is no Parquet, or lacks a column.
     """
-    rows, columns = _columns(source, identifier)
-    origin: dict[str, Any] = {"source_sha256": artefacts.sha256_file(source)}
-    origin |= {"model": recommender.identity.model_dump(), "identifier": identifier, "part_rows": PART}
-    parts = out.with_name(f".{out.name}.parts")
-    paths = []
-    for number, start in zip(count(), range(0, max(rows, 1), PART), strict=False):
-        paths.append(parts / f"{number:06d}.parquet")
-        if kept.read(paths[-1], origin) is None:
-            facts = pl.scan_parquet(source).select(columns).slice(start, PART).collect()
-            kept.write(paths[-1], _draft(recommender, facts, start, identifier), origin)
-        told(min(start + PART, rows), rows)
-    with artefacts.whole_or_absent(out) as new:
+
+    def drafted(missing: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        for number, facts in read_parts(job, missing):
+            yield number, draft_part(job, recommender, number, facts)
+
+    return collect(job, drafted, told)
+
+
+def draft_part(job: Job, recommender: Drafter, number: int, facts: pl.DataFrame | None = None) -> bytes:
+    """Return a part as Parquet; without its rows at hand they are read."""
+    if facts is None:
+        [(_, facts)] = read_parts(job, [number])
+    table = draft_rows(recommender, facts, number * job.part_rows, chances=job.chances)
+    unanswered = int(table["error"].str.starts_with(NO_ANSWER).sum())
+    if job.identifier is not None:
+        table.insert_column(0, facts[job.identifier])
+    said = {_ABOUT: json.dumps(about(recommender, chances=job.chances), sort_keys=True)}
+    buffer = io.BytesIO()
+    table.write_parquet(buffer, metadata=kept.metadata(_of_part(job, unanswered)) | said)
+    return buffer.getvalue()
+
+
+def collect(
+    job: Job, drafted: Callable[[Sequence[int]], Iterator[tuple[int, bytes]]], told: Callable[[int, int], None]
+) -> Counts:
+    """Keep every part that is drafted, and join all of them when none is missing.
+
+    Args:
+        job: as planned.
+        drafted: gives the parts of these numbers, in any order.
+        told: told (rows done, all).
+    """
+    if (counts := standing(job)) is not None:
+        told(job.rows, job.rows)
+        return counts
+    missing = [number for number in job.parts if not _is_kept(job.path(number), _of_part(job, 0))]
+    done = job.rows - sum(map(job.rows_of, missing))
+    told(done, job.rows)
+    for number, content in drafted(missing) if missing else ():
+        with artefacts.whole_or_absent(job.path(number)) as new:
+            new.write_bytes(content)
+        done += job.rows_of(number)
+        told(done, job.rows)
+    return _join(job)
+
+
+def standing(job: Job) -> Counts | None:
+    """Return what became of the rows if `out` is this job's and every row is settled."""
+    return _count(job.out) if _is_kept(job.out, _of_part(job, 0)) else None
+
+
+def _join(job: Job) -> Counts:
+    paths = [job.path(number) for number in job.parts]
+    said = json.loads(pl.read_parquet_metadata(paths[0])[_ABOUT])
+    counts = _count(paths)
+    origin = {**_of_part(job, counts.unanswered), **said}
+    with artefacts.whole_or_absent(job.out) as new:
         pl.scan_parquet(paths).sink_parquet(new, metadata=kept.metadata(origin))
-    artefacts.remove(parts)
-    refused = pl.scan_parquet(out).select(pl.col("error").count()).collect().item()
-    return rows - refused, refused
+    if not counts.unanswered:
+        artefacts.remove(job.folder)
+    return counts
 
 
-def _columns(source: Path, identifier: str | None) -> tuple[int, list[str]]:
-    """Return how many rows a file has, and its columns that are read."""
+def _of_part(job: Job, unanswered: int) -> dict[str, Any]:
+    """Return what a part is made of; one with rows left unanswered is never taken for a settled one."""
+    return {**job.origin, "unanswered": unanswered}
+
+
+def _is_kept(path: Path, origin: dict[str, Any]) -> bool:
+    """Tell whether a file is whole and of this origin; what it says beyond that does not count."""
     try:
-        scanned = pl.scan_parquet(source)
-        names = scanned.collect_schema().names()
-        rows = int(scanned.select(pl.len()).collect().item())
-    except (OSError, pl.exceptions.PolarsError):
-        raise ConfigError(f"{source} is no Parquet file of admissions") from None
-    if identifier is not None and identifier not in names:
-        raise ConfigError(f"{source} has no column {identifier}; --id names one of its columns")
-    fields = [name for name in DraftRequest.model_fields if name in names]
-    if not {"diagnoses", "earlier_diagnoses"} & set(fields):
-        raise ConfigError(f"{source} has neither a column diagnoses nor earlier_diagnoses; see docs/formats.md")
-    return rows, list(dict.fromkeys([*fields, *([identifier] if identifier else [])]))
+        told = json.loads(pl.read_parquet_metadata(path).get("rxdraft", "{}"))
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        return False
+    return isinstance(told, dict) and all(told.get(key) == value for key, value in origin.items())
 
 
-def _draft(recommender: Drafter, facts: pl.DataFrame, start: int, identifier: str | None) -> pl.DataFrame:
-    requests, errors = [], dict[int, str]()
-    for place, row in enumerate(facts.iter_rows(named=True)):
-        try:
-            requests.append((place, DraftRequest.model_validate(_request(row))))
-        except ValidationError as error:
-            wrong = describe_errors(error.errors())
-            errors[place] = "; ".join(f"{one['at']}: {one['kind']}" for one in wrong)
-    drafted = dict(_answers(recommender, requests))
-    lines = [
-        {"row": start + place, **drafted.get(place, {"error": errors.get(place)})} for place in range(facts.height)
-    ]
-    table = pl.DataFrame(lines, schema=SCHEMA)
-    return table if identifier is None else table.insert_column(0, facts[identifier])
-
-
-def _answers(
-    recommender: Drafter, requests: Sequence[tuple[int, DraftRequest]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    admissions = [request.to_admission(recommender.vocabulary) for _, request in requests]
-    found = zip(requests, admissions, recommender.recommend(admissions), strict=True)
-    for (place, _), admission, recommendation in found:
-        draft = make_draft("", admission, recommendation, recommender)
-        known = all(drug.probability is not None for drug in draft.drugs)
-        yield (
-            place,
-            {
-                "outcome": draft.answer.outcome,
-                "drugs": [drug.drug for drug in draft.drugs],
-                "probabilities": [drug.probability for drug in draft.drugs] if known else None,
-                "warnings": [warning.code for warning in draft.warnings],
-            },
-        )
-
-
-def _request(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row as the API has it; a diagnosis with a code goes by that, one without by its words."""
-    fields = {name: value for name, value in row.items() if name in DraftRequest.model_fields}
-    for name in ("diagnoses", "earlier_diagnoses"):
-        if isinstance(fields.get(name), list):
-            fields[name] = [_diagnosis(one) for one in fields[name]]
-    return fields
-
-
-def _diagnosis(given: Any) -> Any:
-    if not isinstance(given, dict):
-        return {"text": given} if isinstance(given, str) else given
-    if given.get("icd_code") is not None:
-        return {"icd_code": given["icd_code"], "icd_version": given.get("icd_version")}
-    return {"text": given.get("text") or given.get("title")}
+def _count(drafts: Path | list[Path]) -> Counts:
+    error, warnings = pl.col("error"), pl.col("warnings")
+    unanswered = error.str.starts_with(NO_ANSWER)
+    found = pl.scan_parquet(drafts).select(
+        drafted=pl.col("outcome").count(),
+        refused=(error.is_not_null() & ~unanswered).sum(),
+        unanswered=unanswered.sum(),
+        not_well_formed=(~pl.col("outcome").str.starts_with("ok")).sum(),
+        not_in_formulary=warnings.list.count_matches("not_in_formulary").sum(),
+    )
+    return Counts(**found.collect(engine="streaming").row(0, named=True))

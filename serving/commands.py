@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from serving.loading import BASE, DATA, MODEL, loader
+from serving.loading import BASE, DATA, MODEL, K, loader
 
 if TYPE_CHECKING:
     from etl.domain import Admission
@@ -22,6 +22,10 @@ def recommend(
     json: Annotated[Path, typer.Option(help="One admission, as POST /v1/drafts takes it.", allow_dash=True)],
     base: BASE = None,
     data: DATA = None,
+    k: K = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Tell what each probability hangs on, and the cohort's evidence.")
+    ] = False,
     raw: Annotated[bool, typer.Option("--raw", help="What the model writes, not held to the formulary.")] = False,
 ) -> None:
     """Draft a list for one admission, without a server."""
@@ -31,6 +35,7 @@ def recommend(
     from pydantic import ValidationError
 
     from etl.errors import ConfigError
+    from serving.explain import explain as explained
     from serving.schemas import DraftRequest, describe_errors, make_draft
 
     if str(json) != "-" and not json.is_file():
@@ -42,10 +47,11 @@ def recommend(
         places = "; ".join(f"{wrong['at']}: {wrong['kind']}" for wrong in describe_errors(error.errors()))
         raise ConfigError(f"{json} is no admission: {places}") from None
 
-    recommender = loader(model, base, data)()
+    recommender = loader(model, base, data, k)()
     admission = request.to_admission(recommender.vocabulary)
     [recommendation] = _raw(recommender, admission) if raw else recommender.recommend([admission])
-    print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender).model_dump_json(indent=2))
+    why = explained(recommender, admission, recommendation) if explain or request.explain else None
+    print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender, why).model_dump_json(indent=2))
 
 
 def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:
@@ -53,7 +59,7 @@ def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:
     from serving.recommender import Recommender
 
     if not isinstance(recommender, Recommender):
-        raise ConfigError("a baseline writes nothing; leave --raw out")
+        raise ConfigError("--raw is what a model writes, and this one scores drugs; leave it out")
     return recommender.recommend([admission], raw=True)
 
 
@@ -65,9 +71,10 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
     base: BASE = None,
     data: DATA = None,
+    k: K = None,
 ) -> None:
     """Answer draft requests over HTTP."""
-    load_model = loader(model, base, data)  # a wrong folder is said before a port is opened
+    load_model = loader(model, base, data, k)  # a wrong folder is said before a port is opened
 
     import signal
     import sys

@@ -1,4 +1,4 @@
-"""Run the language model: token ids in, text, lists or likelihoods out. Knows no patient."""
+"""Run the language model: token ids in, text, lists, likelihoods or labels' logits out. Knows no patient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import LogitsProcessor, LogitsProcessorList
 
@@ -19,9 +21,12 @@ from etl.artefacts import sha256
 from etl.errors import ContractError
 from serving.decoding.decoder import Ask, Drawn, ListDecoder, draw_lists
 from serving.decoding.trie import FormularyTrie
+from serving.gathering import Gatherer
+from serving.label_reader import LabelReader, find_opening
 from serving.scheduler import Scheduler
 from training import base as bases
 from training.checkpoint import checked_weights
+from training.labels import load_head
 from training.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -69,7 +74,13 @@ class Engine:
         self.tokenizer: Any = bases.load_tokenizer(folder)
         self._model: Any = bases.load_model(folder, bases.resolve_dtype("auto"), bases.resolve_attention("auto"))
         self.end = bases.end_of_turn(self.tokenizer)
+        self._readers: dict[str, LabelReader] = {}
         self._lock = threading.Lock()
+
+    @cached_property
+    def gatherer(self) -> Gatherer[list[int], NDArray[np.float64]]:
+        """Who reads labels' logits for requests that meet."""
+        return Gatherer(self.label_logits)
 
     @cached_property
     def scheduler(self) -> Scheduler:
@@ -77,7 +88,7 @@ class Engine:
         return Scheduler(self)
 
     def add_adapter(self, name: str, checkpoint: Path, manifest: Manifest) -> None:
-        """Load a checkpoint's adapter under a name.
+        """Load a checkpoint's adapter, and its label head where it has one, under a name.
 
         Raises:
             ContractError: its files are not those the manifest was written for.
@@ -89,6 +100,9 @@ class Engine:
             else:
                 self._model = PeftModel.from_pretrained(self._model, weights, adapter_name=name)
             self._model.eval()
+            if manifest.objective == "labels":
+                head = load_head(weights).to(self._model.device)
+                self._readers[name] = LabelReader(self.causal, head, find_opening(self.tokenizer))
 
     def generate(
         self, prompts: Sequence[list[int]], adapter: str | None, max_new_tokens: int, batch_size: int = 64
@@ -148,6 +162,20 @@ class Engine:
             found = dict(draw_lists(decoder, asks))
         return [found[i] for i in range(len(asks))]
 
+    def count_labels(self, adapter: str) -> int:
+        """Return how many labels an adapter's head has."""
+        return self._readers[adapter].labels
+
+    def label_logits(self, prompts: Sequence[list[int]], adapter: str) -> NDArray[np.float64]:
+        """Return every label's logit for each prompt, (prompts, labels), in the order of the adapter's head.
+
+        Args:
+            prompts: token ids, each with its BOS.
+            adapter: name given to `add_adapter`, of a checkpoint that learned labels.
+        """
+        with self.turned_to(adapter):
+            return self._readers[adapter].read(prompts)
+
     @torch.inference_mode()
     def log_likelihoods(
         self,
@@ -181,7 +209,8 @@ class Engine:
         """Hold the lock and the model with this adapter on, or with none."""
         with self._lock:
             if adapter is not None:
-                self._model.set_adapter(adapter)
+                if self._model.active_adapters != [adapter]:  # PEFT goes through all layers, as long as a step takes
+                    self._model.set_adapter(adapter)
                 yield
             elif isinstance(self._model, PeftModel):
                 with self._model.disable_adapter():

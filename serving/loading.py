@@ -16,10 +16,18 @@ MODEL = Annotated[
     typer.Option(help="Checkpoint made by `rxdraft train`: the folder with manifest.json. Or baseline:NAME."),
 ]
 DATA = Annotated[Path | None, typer.Option(help="Cohort that a baseline learns from: folder of `rxdraft etl`.")]
+K = Annotated[
+    int | None,
+    typer.Option(
+        "--k",
+        min=1,
+        help="Lists drawn to vote on the drugs: as many as calibrated for, or 1: the likeliest list, no probabilities.",
+    ),
+]
 BASE = Annotated[str | None, typer.Option(help="Where the base lies now, if not where training had it.")]
 
 
-def loader(model: Path, base: str | None, data: Path | None) -> Callable[[], Drafter]:
+def loader(model: Path, base: str | None, data: Path | None, k: int | None = None) -> Callable[[], Drafter]:
     """Return what loads a checkpoint or fits a baseline, once it is clear that it is there.
 
     Raises:
@@ -30,13 +38,15 @@ def loader(model: Path, base: str | None, data: Path | None) -> Callable[[], Dra
     from serving.baselines.service import baseline_name
 
     name = baseline_name(model)
+    if name is not None and k is not None:
+        raise ConfigError(f"{model} draws no lists; leave --k out")
     if name is not None and data is not None and base is None:
         return _baseline(name, data)
     if name is not None:
         raise ConfigError(f"{model} learns from a cohort and has no base; give --data, and no --base")
     if data is not None:
         raise ConfigError(f"{model} is no baseline, and --data is what a baseline learns from; leave it out")
-    return _checkpoint(model, base)
+    return _checkpoint(model, base, k)
 
 
 def _baseline(name: str, cohort: Path) -> Callable[[], Drafter]:
@@ -47,7 +57,7 @@ def _baseline(name: str, cohort: Path) -> Callable[[], Drafter]:
     return lambda: load_baseline(name, cohort)
 
 
-def _checkpoint(model: Path, base: str | None) -> Callable[[], Drafter]:
+def _checkpoint(model: Path, base: str | None, k: int | None) -> Callable[[], Drafter]:
     from training.manifest import read_manifest
 
     read_manifest(model)
@@ -55,6 +65,6 @@ def _checkpoint(model: Path, base: str | None) -> Callable[[], Drafter]:
     def load() -> Drafter:
         from serving.recommender import load_recommenders
 
-        return load_recommenders([model], base)[0]
+        return load_recommenders([model], base, k)[0]
 
     return load

@@ -150,12 +150,8 @@ class Scheduler:
             del running[number]
         try:
             with self._engine.turned_to(adapter):
-                done: dict[int, list[Drawn]] = {}
-                if begun:
-                    numbers, done = decoder.admit([request.ask for request in begun])
-                    running.update(zip(numbers, begun, strict=True))
-                if decoder.busy:
-                    done |= decoder.step()
+                running.update(zip(decoder.admit([request.ask for request in begun]), begun, strict=True))
+                done = decoder.step() if decoder.busy else {}
         except Exception as error:
             log.error("lists of %d requests failed: %s", len(running) + len(begun), type(error).__name__)
             for request in {*running.values(), *begun}:

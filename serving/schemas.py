@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import PydanticCustomError
 
 from etl.domain import Admission, Diagnosis
+from serving.evidence import Evidence
+from serving.explain import Explanation, Reason
 from serving.recommendation import Drafter, Recommendation
 from serving.vocabulary import Vocabulary
 
@@ -53,6 +55,8 @@ class DraftRequest(_Strict):
     """Drugs of the patient's previous admission, in any spelling; null: no such stay is known."""
     current_drugs: list[DRUG_TEXT] | None = Field(None, max_length=300)
     """Drugs ordered in this stay so far, for a model that drafts within the stay."""
+    explain: bool = False
+    """Tell for each drug what its probability hangs on, and the cohort's evidence; takes a draft per diagnosis more."""
 
     @field_validator("diagnoses")
     @classmethod
@@ -63,7 +67,8 @@ class DraftRequest(_Strict):
 
     def to_admission(self, vocabulary: Vocabulary) -> Admission:
         """Return the facts as every other part of rxdraft has them."""
-        facts = self.model_dump(exclude={"diagnoses", "earlier_diagnoses", "previous_drugs", "current_drugs"})
+        named = {"diagnoses", "earlier_diagnoses", "previous_drugs", "current_drugs"}
+        facts = self.model_dump(exclude={*named, "explain"})
 
         def titled(diagnosis: CodedDiagnosis | TextDiagnosis) -> Diagnosis:
             if isinstance(diagnosis, CodedDiagnosis):
@@ -98,13 +103,21 @@ def describe_errors(errors: Iterable[Any]) -> list[dict[str, str]]:
     return [{"at": "/".join(map(place, error["loc"])) or "body", "kind": error["type"]} for error in errors]
 
 
+def _unknown(value: Any) -> bool:
+    return value is None
+
+
 class DraftedDrug(BaseModel):
     """A drug of the list; rank 1 came first."""
 
     rank: int
     drug: str
-    probability: float | None = Field(None, exclude_if=lambda value: value is None)
-    """Of being ordered in the stay, in [0, 1]; only from what knows it, as most baselines do."""
+    probability: float | None = Field(None, exclude_if=_unknown)
+    """Of being ordered in the stay, in [0, 1]; only from what knows it."""
+    because: tuple[Reason, ...] | None = Field(None, exclude_if=_unknown)
+    """What the probability would be lower without, the largest drop first; empty: without nothing by itself."""
+    evidence: Evidence | None = Field(None, exclude_if=_unknown)
+    """How often it was ordered in training admissions with a principal diagnosis of the same ICD-10 category."""
 
 
 class AnswerState(BaseModel):
@@ -123,6 +136,14 @@ class ModelIdentity(BaseModel):
     step: int
     prompt_version: str
     formulary_sha256: str
+    objective: str = "list"
+    """list: it writes its drugs; labels: it scores every drug of the formulary."""
+    calibration_sha256: str | None = None
+    """Of what made its scores probabilities; null: nothing did."""
+    calibrated_on: int | None = None
+    """Validation admissions behind that."""
+    model_weight: float | None = None
+    """What the language model weighs in the scores; logistic regression on the codes has the rest. Null: all."""
 
 
 class BaselineIdentity(BaseModel):
@@ -138,10 +159,17 @@ class Warning(BaseModel):  # noqa: A001
 
     Codes: unknown_icd_code (the dictionary has no title; a model saw the bare code), diagnosis_left_out
     (the prompt was too long), diagnosis_not_used (it has no code, or one of a kind that no training admission had),
-    not_in_formulary (no training admission had this drug), not_well_formed.
+    not_in_formulary (no training admission had this drug), not_well_formed, not_explained (what `because` lacks).
     """
 
-    code: Literal["unknown_icd_code", "diagnosis_left_out", "diagnosis_not_used", "not_in_formulary", "not_well_formed"]
+    code: Literal[
+        "unknown_icd_code",
+        "diagnosis_left_out",
+        "diagnosis_not_used",
+        "not_in_formulary",
+        "not_well_formed",
+        "not_explained",
+    ]
     position: int | None = None
     """Which diagnosis (from 1, as sent) or drug (its rank) is meant."""
     detail: str
@@ -153,25 +181,64 @@ class Draft(BaseModel):
     draft_id: str
     status: Literal["draft"] = "draft"
     drugs: list[DraftedDrug]
+    probabilities: str | None = Field(None, exclude_if=_unknown)
+    """What they are: calibrated on so many validation admissions, or uncalibrated."""
     answer: AnswerState
     model: ModelIdentity | BaselineIdentity
     warnings: list[Warning]
 
 
-def make_draft(draft_id: str, admission: Admission, recommendation: Recommendation, recommender: Drafter) -> Draft:
-    """Put a recommendation into the API's words."""
+def make_draft(
+    draft_id: str,
+    admission: Admission,
+    recommendation: Recommendation,
+    recommender: Drafter,
+    explanation: Explanation | None = None,
+) -> Draft:
+    """Put a recommendation into the API's words.
+
+    Args:
+        draft_id: names it.
+        admission: for whom.
+        recommendation: what.
+        recommender: by whom.
+        explanation: why; None: nobody asked, and there is no evidence either.
+    """
     answer = recommendation.answer
-    probabilities = recommendation.probabilities or (None,) * len(answer.drugs)
     return Draft(
         draft_id=draft_id,
-        drugs=[
-            DraftedDrug(rank=rank, drug=drug, probability=probability)
-            for rank, (drug, probability) in enumerate(zip(answer.drugs, probabilities, strict=True), 1)
-        ],
+        drugs=_drugs(admission, recommendation, recommender.vocabulary, explanation),
+        probabilities=_told(recommendation, recommender.identity),
         answer=AnswerState(well_formed=answer.outcome.well_formed, outcome=answer.outcome.value),
         model=recommender.identity,
-        warnings=_warnings(admission, recommendation, recommender.vocabulary),
+        warnings=_warnings(admission, recommendation, recommender.vocabulary) + _gaps(explanation),
     )
+
+
+def _drugs(
+    admission: Admission, recommendation: Recommendation, vocabulary: Vocabulary, explanation: Explanation | None
+) -> list[DraftedDrug]:
+    drugs = recommendation.answer.drugs
+    unknown = (None,) * len(drugs)
+    reasons = explanation.reasons if explanation else None
+    evidence = vocabulary.evidence.of(admission, drugs) if explanation and vocabulary.evidence else unknown
+    columns = zip(drugs, recommendation.probabilities or unknown, reasons or unknown, evidence, strict=True)
+    return [
+        DraftedDrug(rank=rank, drug=drug, probability=probability, because=because, evidence=counted)
+        for rank, (drug, probability, because, counted) in enumerate(columns, 1)
+    ]
+
+
+def _told(recommendation: Recommendation, identity: ModelIdentity | BaselineIdentity) -> str | None:
+    if recommendation.probabilities is None:
+        return None
+    on = identity.calibrated_on if isinstance(identity, ModelIdentity) else None
+    return "uncalibrated" if on is None else f"calibrated on {on} validation admissions"
+
+
+def _gaps(explanation: Explanation | None) -> list[Warning]:
+    gaps = explanation.gaps if explanation else ()
+    return [Warning(code="not_explained", position=position, detail=detail) for position, detail in gaps]
 
 
 def _warnings(admission: Admission, recommendation: Recommendation, vocabulary: Vocabulary) -> list[Warning]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from etl import artefacts
-from etl.domain import Diagnosis, normalise_icd
+from etl.domain import Admission, Diagnosis, normalise_icd
 from etl.drug_vocabulary import DrugVocabulary, Level, read_drug_vocabulary
 from etl.errors import ContractError
+from serving.evidence import CohortEvidence
 from training.manifest import Manifest
 
 
@@ -24,6 +25,7 @@ class Vocabulary:
         formulary: its drugs, commonest first.
         titles: of each (icd_code, icd_version).
         drugs: what a spelling means; level: what a drug is called; dropped: categories that are no drugs.
+        evidence: what the training admissions had; None: nobody counted.
     """
 
     formulary: tuple[str, ...]
@@ -31,6 +33,7 @@ class Vocabulary:
     drugs: DrugVocabulary
     level: Level
     dropped: frozenset[str]
+    evidence: CohortEvidence | None = None
 
     def coded(self, icd_code: str, icd_version: int) -> Diagnosis:
         """Return a diagnosis with the title training gave its code; None where the dictionary has none."""
@@ -41,6 +44,26 @@ class Vocabulary:
         """Return drugs as training called them, in the order given, repeats and dropped categories left out."""
         kept = (name for name in spellings if self.drugs.look_up(name).category not in self.dropped)
         return tuple(dict.fromkeys(label for name in kept for label in self.drugs.labels(name, self.level)))
+
+
+class TitleCodes:
+    """The codes of diagnoses given in words, for what goes by codes."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._codes = {title.casefold(): code for code, title in vocabulary.titles.items()}
+
+    def coded(self, admission: Admission) -> Admission:
+        """Give diagnoses in words their code, where the words are a code's title."""
+        earlier = admission.earlier_diagnoses
+        return replace(
+            admission,
+            diagnoses=tuple(map(self._coded, admission.diagnoses)),
+            earlier_diagnoses=None if earlier is None else tuple(map(self._coded, earlier)),
+        )
+
+    def _coded(self, diagnosis: Diagnosis) -> Diagnosis:
+        code = self._codes.get((diagnosis.title or "").casefold()) if diagnosis.icd_code is None else None
+        return diagnosis if code is None else Diagnosis(*code, diagnosis.title)
 
 
 def read_vocabulary(checkpoint: Path, manifest: Manifest) -> Vocabulary:
@@ -63,7 +86,7 @@ def vocabulary_of(folder: Path, settings: Mapping[str, Any]) -> Vocabulary:
     """Read the vocabulary that lies in a folder: a cohort, or what a checkpoint took from one.
 
     Args:
-        folder: holds formulary.parquet, icd_titles.parquet and, where there is one, drug_map.csv.
+        folder: holds formulary.parquet, icd_titles.parquet and, where there is one, evidence.parquet and drug_map.csv.
         settings: the cohort's.
     """
     drug_map = folder / "drug_map.csv"
@@ -74,4 +97,5 @@ def vocabulary_of(folder: Path, settings: Mapping[str, Any]) -> Vocabulary:
         level=Level(settings.get("level", Level.DRUG)),
         dropped=frozenset(settings.get("drop", ())),
         titles={(code, icd_version): title for code, icd_version, title in titles.iter_rows()},
+        evidence=CohortEvidence(folder),
     )

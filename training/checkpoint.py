@@ -16,10 +16,11 @@ from transformers import PreTrainedTokenizerBase
 
 from etl import artefacts
 from etl.errors import ContractError
+from training.labels import LabelHead, load_head, save_head
 from training.manifest import Manifest, read_manifest, write_manifest
 
-VOCABULARY = ("formulary.parquet", "icd_titles.parquet", "drug_map.csv")
-"""What serving needs of the cohort; a drug map is there only where the user gave one."""
+VOCABULARY = ("formulary.parquet", "icd_titles.parquet", "evidence.parquet", "drug_map.csv")
+"""What serving needs of the cohort; a drug map is there only where the user gave one, evidence where it was counted."""
 
 
 def save(
@@ -29,11 +30,14 @@ def save(
     optimizers: Sequence[torch.optim.Optimizer],
     cohort: Path,
     manifest: Manifest,
+    head: LabelHead | None = None,
 ) -> None:
     """Write weights, vocabulary, trainer state and, last, the manifest with the digest of the weights."""
     with artefacts.whole_or_absent(folder) as new:
         weights = new / manifest.weights_folder
         _save_weights(weights, model, tokenizer, manifest)
+        if head is not None:
+            save_head(head, weights)
         (new / "vocabulary").mkdir()
         for path in (cohort / name for name in VOCABULARY):
             if path.is_file():
@@ -80,8 +84,8 @@ def checked_weights(folder: Path, manifest: Manifest) -> Path:
     return weights
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
-    """Put a checkpoint's weights into a model built for the same run.
+def load_weights(model: nn.Module, folder: Path, head: LabelHead | None = None) -> None:
+    """Put a checkpoint's weights into a model, and a label head, built for the same run.
 
     Raises:
         ContractError: the files are not those the manifest was written for.
@@ -91,6 +95,8 @@ def load_weights(model: nn.Module, folder: Path) -> None:
         set_peft_model_state_dict(model, load_file(weights / "adapter_model.safetensors"))
     else:
         load_model(model, weights / "model.safetensors")  # strict, and knows that a tied head is stored once
+    if head is not None:
+        head.load_state_dict(load_head(weights).state_dict())
 
 
 def load_trainer(optimizers: Sequence[torch.optim.Optimizer], folder: Path) -> None:

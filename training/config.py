@@ -48,8 +48,12 @@ class TrainConfig(BaseModel):
     on the rest, for method full; half the samples adamw needs to pretrain the tiny base."""
     learning_rate: float = Field(gt=0)
     """At its highest, after warm-up."""
+    head_learning_rate: float | None = Field(None, gt=0)
+    """The label head's, on the same schedule; None: `learning_rate`. Under objective list there is no head."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled for adamw; L2 for sgd."""
+    head_weight_decay: float = Field(0.0, ge=0)
+    """Of the label head's matrices, never of its biases and norm."""
     warmup_steps: int = Field(0, ge=0)
     """Optimiser steps over which the rate rises from 0, linearly."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -94,7 +98,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> TrainConfig:
-        if problems := [*self._wrong_checkpoints(), *self._wrong_together()]:
+        if problems := [*self._wrong_checkpoints(), *self._wrong_together(), *self._wrong_for_labels()]:
             raise ValueError("; ".join(problems))
         return self
 
@@ -124,6 +128,19 @@ class TrainConfig(BaseModel):
             whole = [f"optimizer {self.optimizer}"] if self.optimizer in _UNSHARDED else []
             whole += ["the 4-bit base of method qlora"] if self.method == "qlora" else []
             yield from (f"sharding fsdp cannot spread {name}; take ddp" for name in whole)
+
+    def _wrong_for_labels(self) -> Iterator[str]:
+        """Yield what the label head cannot learn beside."""
+        if self.objective == "list":
+            return
+        if self.method == "full":
+            yield "objective labels keeps its head beside an adapter, and method full has none; take lora"
+        if self.sharding == "fsdp":
+            yield "sharding fsdp knows the gradients of layers and adapters, and a label head is neither; take ddp"
+        if self.packing == "on":
+            yield "packing on is for objective list: a label head looks at one question at a time; take auto"
+        if self.loss_on == "all":
+            yield "loss_on all is for objective list: under labels no token is learned"
 
 
 def shipped_configs() -> list[str]:

@@ -21,6 +21,9 @@ from training.tracking import read_log
 POINTS = 60
 """Most points of a line; more entries are averaged over stretches of equal length."""
 
+_LOSSES = {"list": ("learned token", "answer token"), "labels": ("drug", "drug")}
+"""What the losses of an objective are means over, in training and in validation: two of them share no axis."""
+
 _Entries = Sequence[dict[str, Any]]
 
 
@@ -51,9 +54,18 @@ def read_panels(runs: Path) -> list[Panel]:
     """Return what there is to draw, by run in the order of their numbers; a panel may be without lines."""
     logs = {path.parent: read_log(path) for path in _logs(runs)}
     names = {run: run.relative_to(runs).as_posix() if run != runs else run.resolve().name for run in logs}
-    drawn = {
-        "train loss per learned token": {run: _means(log, "loss", "response_tokens") for run, log in logs.items()},
-        "validation loss per answer token": {run: _looks(run, log) for run, log in logs.items()},
+    objectives = {run: _objective(run) for run in logs}
+    drawn: dict[str, dict[Path, list[tuple[float, float]]]] = {}
+    for objective, (learned, scored) in _LOSSES.items():
+        alike = {run: log for run, log in logs.items() if objectives[run] == objective}
+        if alike:
+            drawn |= {
+                f"train loss per {learned}": {
+                    run: _means(log, "loss", "response_tokens") for run, log in alike.items()
+                },
+                f"validation loss per {scored}": {run: _looks(run, log) for run, log in alike.items()},
+            }
+    drawn |= {
         "gradient norm before clipping": {run: _means(log, "grad_norm") for run, log in logs.items()},
         "norm of the update |dW|": {run: _means(log, "update_norm") for run, log in logs.items()},
     }
@@ -69,6 +81,13 @@ def _logs(runs: Path) -> list[Path]:
     """Return the logs at or below a folder, rank-2 before rank-16; none of what is unfinished."""
     found = [path for path in runs.rglob("log.jsonl") if not any(p[0] == "." for p in path.relative_to(runs).parts)]
     return sorted(found, key=lambda path: [(int(n or 0), word) for n, word in re.findall(r"(\d+)|(\D+)", str(path))])
+
+
+def _objective(run: Path) -> str:
+    """Return what a run learns, as its config says; lists where no config stands."""
+    path = run / "run.json"
+    config = artefacts.read_json(path, "rxdraft train")["config"] if path.exists() else {}
+    return str(config.get("objective", "list"))
 
 
 def _means(log: _Entries, name: str, weight: str | None = None) -> list[tuple[float, float]]:

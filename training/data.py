@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -21,6 +21,24 @@ _WINDOW_BATCHES = 8
 _REIMPORT = "raise it, or import them again with a smaller --max-length and the base's --tokenizer"
 
 
+class Row(Protocol):
+    """What a step learns from, whatever the objective."""
+
+    @property
+    def input_ids(self) -> list[int]:
+        """Tokens that the base reads."""
+
+    @property
+    def targets(self) -> int:
+        """How many terms the row's loss is the sum of."""
+
+    def stand_in(self) -> Self:
+        """Return a short row of the same kind, from which nothing is learned."""
+
+
+AnyRow = TypeVar("AnyRow", bound=Row)
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """One conversation: token ids, of which the first `prompt_tokens` are the question."""
@@ -33,12 +51,21 @@ class Encoded:
         """Tokens to learn: the answer and the end of turn."""
         return len(self.input_ids) - self.prompt_tokens
 
+    @property
+    def targets(self) -> int:
+        """As `response_tokens`: each is a term of the loss."""
+        return self.response_tokens
+
+    def stand_in(self) -> Self:
+        """Return a row of two tokens, both of them the question's."""
+        return replace(self, input_ids=self.input_ids[:2], prompt_tokens=2)
+
 
 @dataclass(frozen=True, slots=True)
-class EncodedSplit:
-    """A split's conversations, and how many prompts lost diagnoses to max_length."""
+class EncodedSplit(Generic[AnyRow]):
+    """A split's rows, and how many prompts lost diagnoses to max_length."""
 
-    rows: list[Encoded]
+    rows: list[AnyRow]
     shortened: int
 
 
@@ -48,7 +75,7 @@ def encode_split(
     max_length: int,
     *,
     dialogues: bool = False,
-) -> EncodedSplit:
+) -> EncodedSplit[Encoded]:
     """Tokenise conversations so that none exceeds `max_length`; answers are never cut.
 
     Args:
@@ -99,7 +126,7 @@ def as_learned(row: Encoded, loss_on: Literal["response", "all"]) -> Encoded:
     return row if loss_on == "response" else Encoded(row.input_ids, 1)
 
 
-def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+def epoch_batches(rows: Sequence[Row], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
     """Return one epoch's batches as row numbers: a pure function of its arguments.
 
     Rows are shuffled, sorted by length inside windows of a few batches, cut, and the batches shuffled: little
@@ -118,8 +145,8 @@ def epoch_batches(rows: Sequence[Encoded], batch_size: int, seed: int, epoch: in
 
 
 def deal(
-    batch: Sequence[Encoded], cut: Callable[[Sequence[Encoded]], list[list[Encoded]]], processes: int, process: int
-) -> list[list[Encoded]]:
+    batch: Sequence[AnyRow], cut: Callable[[Sequence[AnyRow]], list[list[AnyRow]]], processes: int, process: int
+) -> list[list[AnyRow]]:
     """Return the micro-batches of one process: every n-th row of the batch, cut.
 
     All processes get equally many, since each forward pass of a model that is spread over them waits for all;
@@ -132,19 +159,18 @@ def deal(
         process: which of them asks, from 0.
     """
     shares = [cut(batch[place::processes]) for place in range(processes)]
-    stand_in = Encoded(batch[0].input_ids[:2], 2)
     missing = max(map(len, shares)) - len(shares[process])
-    return [*shares[process], *([stand_in] for _ in range(missing))]
+    return [*shares[process], *([batch[0].stand_in()] for _ in range(missing))]
 
 
-def cut_by_rows(rows: Sequence[Encoded], size: int) -> list[list[Encoded]]:
+def cut_by_rows(rows: Sequence[AnyRow], size: int) -> list[list[AnyRow]]:
     """Cut rows into micro-batches of `size`, the last perhaps smaller."""
     return [list(rows[start : start + size]) for start in range(0, len(rows), size)]
 
 
-def cut_by_tokens(rows: Sequence[Encoded], tokens: int) -> list[list[Encoded]]:
+def cut_by_tokens(rows: Sequence[AnyRow], tokens: int) -> list[list[AnyRow]]:
     """Cut rows into micro-batches of at most `tokens` with padding; a row longer than that stands alone."""
-    cut: list[list[Encoded]] = []
+    cut: list[list[AnyRow]] = []
     longest = 0
     for row in rows:
         longest = max(longest, len(row.input_ids))

@@ -1,7 +1,7 @@
 """The processes of a run, as torchrun or accelerate launch starts them; one where nobody does.
 
 Each has the same rows in the same order and learns from its share of every batch (`data.deal`); losses and
-gradients are sums over all, divided once by all tokens, so that the number of processes does not change the result.
+gradients are sums over all, divided once by all targets, so that the number of processes does not change the result.
 The first process writes; the others wait.
 
 Under `ddp` each process holds the whole model. Under `fsdp` (FSDP2) the weights are spread over all, but an
@@ -25,7 +25,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from etl.errors import ConfigError
-from training.loss import ResponseLoss, causal_model
+from training.loss import LabelLoss, ResponseLoss, causal_model
 
 Made = TypeVar("Made")
 
@@ -102,7 +102,7 @@ class Processes:
         """Wait until all are here."""
         self._state.wait_for_everyone()
 
-    def spread(self, module: ResponseLoss) -> nn.Module:
+    def spread(self, module: ResponseLoss | LabelLoss) -> nn.Module:
         """Return the loss module as all processes share it; what learns may be other tensors than before."""
         if self._sharding == "ddp":
             return DistributedDataParallel(module, gradient_as_bucket_view=True)

@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
-from training.data import Encoded, collate, cut_by_rows, cut_by_tokens, deal
+from training.data import AnyRow, Row, collate, cut_by_rows, cut_by_tokens, deal
 from training.packing import pack
+from training.questions import Question, collate_questions
 
 MicroBatch = tuple[torch.Tensor, torch.Tensor, dict[str, Any]]
-"""input_ids, labels, and where each conversation begins if they are packed."""
+"""input_ids, what is to be learned, and what else the loss wants: where packed conversations begin, or the lengths and
+dropout of questions."""
 
 CPU_TOKENS = 1024
 """Tokens in memory at once on a CPU: enough to keep it busy, and more would only add padding and memory."""
@@ -37,13 +39,19 @@ class Feed:
     processes: int = 1
     process: int = 0
 
-    def __call__(self, rows: Sequence[Encoded]) -> Iterator[MicroBatch]:
+    def __call__(self, rows: Sequence[Row]) -> Iterator[MicroBatch]:
         """Yield this process' micro-batches of a batch, equally many on every process."""
         for part in deal(rows, self._cut, self.processes, self.process):
-            input_ids, labels, where = pack(part) if self.packed else (*collate(part, self.pad_id), {})
-            yield self._put(input_ids), self._put(labels), {name: self._put(value) for name, value in where.items()}
+            input_ids, learned, where = self._tensors(part)
+            yield self._put(input_ids), self._put(learned), {name: self._put(value) for name, value in where.items()}
 
-    def _cut(self, share: Sequence[Encoded]) -> list[list[Encoded]]:
+    def _tensors(self, part: Sequence[Any]) -> MicroBatch:
+        """Return rows, all of one kind, as tensors on the CPU."""
+        if isinstance(part[0], Question):
+            return collate_questions(part, self.pad_id)
+        return pack(part) if self.packed else (*collate(part, self.pad_id), {})
+
+    def _cut(self, share: Sequence[AnyRow]) -> list[list[AnyRow]]:
         if self.micro_batch_size is None and self.device.type == "cpu":
             return cut_by_tokens(share, CPU_TOKENS)
         return cut_by_rows(share, self.micro_batch_size or max(1, len(share)))

@@ -9,6 +9,7 @@ Source: label attention is Mullenbach et al., Explainable Prediction of Medical 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ from torch import nn
 FILE = "label_head.safetensors"
 """In a checkpoint's adapter folder: what a loader of adapters does not know, it leaves alone."""
 
-_DROPOUT = 0.1
+DROPOUT = 0.1
+"""Share of what the hidden states say that the head does not see of a question in training."""
 
 
 class LabelHead(nn.Module):
@@ -35,7 +37,6 @@ class LabelHead(nn.Module):
         """Begin with every probability at a half; `start_at` knows better."""
         super().__init__()
         self.norm = nn.LayerNorm(hidden_size)
-        self.dropout = nn.Dropout(_DROPOUT)
         self.key = nn.Linear(hidden_size, hidden_size, bias=False)
         self.query = nn.Parameter(0.02 * torch.randn(labels, hidden_size))
         self.value = nn.Parameter(torch.zeros(labels, hidden_size))
@@ -47,22 +48,42 @@ class LabelHead(nn.Module):
         """Begin with the share of training admissions that had each drug, (labels,)."""
         self.bias.copy_(torch.logit(rates.float().clamp(1e-3, 1 - 1e-3)))
 
-    def forward(self, hidden: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden: torch.Tensor, lengths: torch.Tensor, seen: torch.Tensor | None = None) -> torch.Tensor:
         """Return logits, (rows, labels).
 
         Args:
             hidden: of the base's last layer, (rows, tokens, hidden), padded on the right.
             lengths: tokens of each row without padding, (rows,).
+            seen: as `draw_seen` gives it, in training; None: all is seen.
         """
-        states = self.dropout(self.norm(hidden.float()))
+        states = self.norm(hidden.float())
+        states = states if seen is None else states * seen / (1 - DROPOUT)
         rows = torch.arange(len(states), device=states.device)
         there = torch.arange(states.shape[1], device=states.device) < lengths[:, None]  # (rows, tokens)
         looks = self.key(states) @ self.query.T / states.shape[2] ** 0.5  # (rows, tokens, labels)
         looks = looks.masked_fill(~there[:, :, None], float("-inf")).softmax(dim=1)
-        seen = (looks * (states @ self.value.T)).sum(dim=1)
+        found = (looks * (states @ self.value.T)).sum(dim=1)
         mean = (states * there[:, :, None]).sum(dim=1) / lengths[:, None]
-        logits: torch.Tensor = seen + torch.cat([states[rows, lengths - 1], mean], dim=1) @ self.whole.T + self.bias
+        logits: torch.Tensor = found + torch.cat([states[rows, lengths - 1], mean], dim=1) @ self.whole.T + self.bias
         return logits
+
+
+def draw_seen(seeds: Sequence[int | None], tokens: int, hidden_size: int) -> torch.Tensor:
+    """Return what dropout leaves of each row, bool (rows, tokens, hidden), on the CPU.
+
+    A pure function of its arguments, and a row's part of its own seed: so not of its company, nor of the padding
+    beside it, nor of the device.
+
+    Args:
+        seeds: of each row; None: all is seen.
+        tokens: of the longest row.
+        hidden_size: of the base.
+    """
+    seen = torch.ones(len(seeds), tokens, hidden_size, dtype=torch.bool)
+    for row, seed in zip(seen, seeds, strict=True):
+        if seed is not None:
+            row.bernoulli_(1 - DROPOUT, generator=torch.Generator().manual_seed(seed))
+    return seen
 
 
 def save_head(head: LabelHead, folder: Path) -> None:

@@ -13,9 +13,11 @@ from training import advice, checkpoint, kernels, methods
 from training import base as bases
 from training.distributed import Processes
 from training.feed import Feed
-from training.loss import ResponseLoss
+from training.labels import LabelHead
+from training.loss import LabelLoss, ResponseLoss, causal_model
 from training.optimisers import make_optimizers
 from training.packing import packs
+from training.questions import Question, rates
 from training.run import Run, describe
 from training.step import Stepper
 
@@ -24,9 +26,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """A model, what moves it, and what must not move in it."""
+    """A model, what moves it, and what must not move in it.
+
+    Attributes:
+        model: the base with its adapter.
+        head: under objective labels.
+        loss: the module that holds both, as no wrapper has it.
+    """
 
     model: nn.Module
+    head: LabelHead | None
+    loss: ResponseLoss | LabelLoss
     optimizers: list[torch.optim.Optimizer]
     frozen: methods.Frozen
     stepper: Stepper
@@ -45,8 +55,8 @@ class Learner:
         folder = run.folder / f"step-{step:06d}"
         with self.processes.gathered(self.model, self.optimizers):
             if self.processes.first:
-                manifest = describe(run, self.model, step, losses, best)
-                checkpoint.save(folder, self.model, run.tokenizer, self.optimizers, run.cohort, manifest)
+                manifest = describe(run, self.loss, step, losses, best)
+                checkpoint.save(folder, self.model, run.tokenizer, self.optimizers, run.cohort, manifest, self.head)
                 checkpoint.drop_older_trainers(run.folder, folder)
         self.processes.wait()
 
@@ -63,14 +73,16 @@ def build(run: Run, newest: Path | None, processes: Processes) -> Learner:
         base.activation_checkpointing_enable({"use_reentrant": False})
         base.enable_input_require_grads()
     model = methods.attach(base, config, run.rank)
+    head = _head(run, model)
     if newest:
-        checkpoint.load_weights(model, newest)
+        checkpoint.load_weights(model, newest, head)
         methods.settle(model, config)
         log.info("going on from %s", newest.name)
     if config.compile:
         kernels.compile_layers(model)
-    loss_module = processes.spread(ResponseLoss(model))
-    optimizers = make_optimizers(config, model)
+    loss = LabelLoss(model, head) if head else ResponseLoss(model)
+    spread = processes.spread(loss)
+    optimizers = make_optimizers(config, model, head)
     if newest:
         with processes.scattering(optimizers):
             checkpoint.load_trainer(optimizers, newest)
@@ -83,5 +95,17 @@ def build(run: Run, newest: Path | None, processes: Processes) -> Learner:
         process=processes.index,
     )
     correction = methods.GradientCorrection(model, config)
-    stepper = Stepper(config, loss_module, optimizers, correction, feed, processes)
-    return Learner(model, optimizers, methods.Frozen(model, config), stepper, processes)
+    stepper = Stepper(config, spread, optimizers, correction, feed, processes)
+    return Learner(model, head, loss, optimizers, methods.Frozen(model, config), stepper, processes)
+
+
+def _head(run: Run, model: nn.Module) -> LabelHead | None:
+    """Return a label head as it is before the first step: drawn from the seed, its biases the training rates."""
+    questions = [row for row in run.train.rows if isinstance(row, Question)]
+    if not questions:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.config.seed)
+        head = LabelHead(causal_model(model).config.hidden_size, questions[0].labels)
+    head.start_at(rates(questions))
+    return head.to(bases.device())

@@ -8,7 +8,7 @@ run that was killed ends with the same bits as one that was not.
     learner.py      the model as it learns: built, gone on from a checkpoint, kept in one
     step.py         one optimiser step, and the validation loss
     feed.py         rows -> tensors of one process: data.py pads, packing.py packs
-    loss.py         tensors -> loss
+    loss.py         tensors -> loss, of lists or of labels
     distributed.py  several processes
     looks.py        the best step by validation loss, and when to stop
 """
@@ -21,6 +21,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from etl import artefacts
 from etl.cohort import read_cohort, read_training_prompts
 from etl.errors import ConfigError
@@ -28,12 +30,13 @@ from etl.progress import Told
 from training import advice, kernels, methods
 from training import base as bases
 from training.config import TrainConfig
-from training.data import encode_split, epoch_batches
+from training.data import Encoded, EncodedSplit, encode_split, epoch_batches
 from training.distributed import Processes
 from training.learner import Learner, build
 from training.looks import Looks, stopped_at
 from training.manifest import find_checkpoints, read_manifest
 from training.packing import packs
+from training.questions import Question, encode_questions, read_formulary
 from training.run import Run, claim
 from training.step import NotFiniteError
 from training.tracking import Log, Tracker, open_log
@@ -77,11 +80,7 @@ def train(
     base_folder = bases.base_folder(base)
     tokenizer = bases.load_tokenizer(base_folder)
     described = read_cohort(cohort)
-    dialogues = described.get("kind") == "dialogues"
-    splits = {
-        split: encode_split(read_training_prompts(cohort, split), tokenizer, config.max_length, dialogues=dialogues)
-        for split in ("train", "validation")
-    }
+    splits = {split: _encode(config, cohort, split, tokenizer) for split in ("train", "validation")}
     if not splits["train"].rows:
         raise ConfigError(f"{cohort} has no training samples")
     if config.patience is not None and not splits["validation"].rows:
@@ -107,6 +106,17 @@ def train(
         )
         made += train_run(run, on_run(name), trackers)
     return made
+
+
+def _encode(
+    config: TrainConfig, cohort: Path, split: str, tokenizer: PreTrainedTokenizerBase
+) -> EncodedSplit[Encoded] | EncodedSplit[Question]:
+    """Return a split's rows, as the objective learns them."""
+    conversations = read_training_prompts(cohort, split)
+    if config.objective == "labels":
+        return encode_questions(conversations, tokenizer, config.max_length, read_formulary(cohort))
+    dialogues = read_cohort(cohort).get("kind") == "dialogues"
+    return encode_split(conversations, tokenizer, config.max_length, dialogues=dialogues)
 
 
 def refuse_impossible(config: TrainConfig) -> None:

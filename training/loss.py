@@ -1,7 +1,8 @@
-"""The loss: cross-entropy over the tokens to learn, whose logits alone are made."""
+"""The loss of either objective: a sum over what is to be learned, whose logits alone are made."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
 from training.data import IGNORED
+from training.labels import LabelHead, draw_seen
 
 
 class ResponseLoss(nn.Module):
@@ -38,6 +40,40 @@ class ResponseLoss(nn.Module):
         target = labels[:, 1:]  # (batch, tokens - 1)
         kept = target != IGNORED
         return F.cross_entropy(causal_lm.lm_head(hidden[kept]).float(), target[kept], reduction="sum")
+
+
+class LabelLoss(nn.Module):
+    """Summed binary cross-entropy of every drug, as a head reads them off the hidden states of the question.
+
+    The base's own head makes no logits at all.
+    """
+
+    def __init__(self, model: nn.Module, head: LabelHead) -> None:
+        super().__init__()
+        self.model, self.head = model, head
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        targets: torch.Tensor,
+        lengths: torch.Tensor,
+        dropout_seeds: Sequence[int | None],
+    ) -> torch.Tensor:
+        """Return the sum, float32; 0 where no row is to be learned.
+
+        Args:
+            input_ids: (rows, tokens), right-padded, without a mask: a token never sees the padding to its right.
+            targets: 0 or 1, (rows, labels); a row of `IGNORED` is left out.
+            lengths: tokens of each row without padding, (rows,).
+            dropout_seeds: of each row; None where its head sees all.
+        """
+        hidden = causal_model(self.model).model(input_ids=input_ids, use_cache=False).last_hidden_state
+        seen = None
+        if any(seed is not None for seed in dropout_seeds):
+            seen = draw_seen(dropout_seeds, *hidden.shape[1:]).to(hidden.device, non_blocking=True)
+        learned = targets[:, 0] != IGNORED
+        logits = self.head(hidden, lengths, seen)[learned]
+        return F.binary_cross_entropy_with_logits(logits, targets[learned], reduction="sum")
 
 
 def causal_model(model: nn.Module) -> Any:

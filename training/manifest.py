@@ -6,7 +6,7 @@ STEP/model/              instead of adapter/, where every parameter was trained
 STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on, and its
                          drug_map.csv where it had one
 STEP/trainer/            the optimisers' state; only the newest checkpoint of a run keeps it. Nothing else is needed
-                         to go on: the order of the data follows from seed and step, and no layer draws at random
+                         to go on: the order of the data and the label head's dropout follow from seed and step
 STEP/manifest.json       this
 """
 
@@ -47,8 +47,10 @@ class Manifest:
         prompt_version: of `etl.prompts`; template_date: what the chat template took for today.
         formulary_sha256, icd_titles_sha256: of the files in vocabulary/.
         max_length: tokens of prompt and answer together.
-        max_answer_tokens: the longest answer in training, with a third more; the room left for an answer.
-        losses: train, mean per response token since the previous checkpoint; validation, None without rows.
+        max_answer_tokens: the longest answer in training, with a third more; the room left for an answer, which a
+            label head needs none of.
+        losses: train, mean per response token, or per drug under objective labels, since the previous checkpoint;
+            validation, None without rows.
         samples: rows trained on; shortened: those whose prompt lost diagnoses to max_length.
         calibration: what makes its scores probabilities and where lists are cut, as `serving.calibration` has it;
             None until `rxdraft calibrate`, which alone writes it.

@@ -18,7 +18,7 @@ from training.data import IGNORED, Encoded
 
 
 def packs(config: TrainConfig, attention: str) -> bool:
-    """Return whether conversations are packed.
+    """Return whether conversations are packed; questions for the label head never are, each is looked at by itself.
 
     Args:
         config: of the run.
@@ -33,7 +33,7 @@ def packs(config: TrainConfig, attention: str) -> bool:
             f"packing on needs flash_attention_2 and {attention} runs, through which it is slower than padding; "
             "packing=auto packs where it pays"
         )
-    return possible and config.packing != "off"
+    return possible and config.packing != "off" and config.objective == "list"
 
 
 def pack(rows: Sequence[Encoded]) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:

@@ -18,8 +18,9 @@ from etl.errors import ContractError
 from training import base as bases
 from training import methods
 from training.config import MEMORY_SETTINGS, TrainConfig
-from training.data import EncodedSplit
+from training.data import Encoded, EncodedSplit
 from training.manifest import FORMAT, Manifest
+from training.questions import Question
 
 _ROWS = (".parquet", ".jsonl")
 
@@ -38,8 +39,8 @@ class Run:
     cohort_sha256: str
     cohort_settings: dict[str, Any]
     tokenizer: PreTrainedTokenizerBase
-    train: EncodedSplit
-    validation: EncodedSplit
+    train: EncodedSplit[Encoded] | EncodedSplit[Question]
+    validation: EncodedSplit[Encoded] | EncodedSplit[Question]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -89,10 +90,17 @@ def _check_rows(cohort: Path) -> None:
 
 
 def describe(
-    run: Run, model: nn.Module, step: int, losses: dict[str, float | None], best: bool | None = None
+    run: Run, learning: nn.Module, step: int, losses: dict[str, float | None], best: bool | None = None
 ) -> Manifest:
-    """Return a checkpoint's manifest, but for the digest of its weights, which `checkpoint.save` knows."""
-    longest = max(row.response_tokens for row in run.train.rows)
+    """Return a checkpoint's manifest, but for the digest of its weights, which `checkpoint.save` knows.
+
+    Args:
+        run: whose checkpoint it is.
+        learning: the model, and the label head where there is one.
+        step, losses, best: as the manifest has them.
+    """
+    # A label head writes no answer, so the question has all the room.
+    longest = max(row.response_tokens if isinstance(row, Encoded) else 0 for row in run.train.rows)
     return Manifest(
         format=FORMAT,
         base=run.base,
@@ -110,7 +118,7 @@ def describe(
         step=step,
         steps=run.checkpoint_steps[-1],
         best=best,
-        trainable_parameters=methods.count_trainable(model),
+        trainable_parameters=methods.count_trainable(learning),
         weights_sha256="",
         cohort_sha256=run.cohort_sha256,
         cohort_settings=run.cohort_settings,

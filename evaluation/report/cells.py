@@ -22,10 +22,22 @@ from evaluation.statistics.comparisons import Best, best
 
 SUPPRESSED = "-"
 PARITY = ("output_rate", "accuracy")
-HONEST = ("accuracy_all", "recall", "f1", "jaccard", "prauc", "drugs", "length_error", "unknown", "off_formulary")
+HONEST = (
+    "accuracy_all",
+    "recall",
+    "f1",
+    "jaccard",
+    "prauc",
+    "ece",
+    "drugs",
+    "length_error",
+    "unknown",
+    "off_formulary",
+)
 
 _TITLES = {
-    "constrained": "selected, held to the formulary",
+    "served": "selected, as it is served",
+    "constrained": "selected, its likeliest list",
     "random": "random patient",
     "popularity-by-chapter": "popularity by ICD chapter",
     "previous": "previous admission",

@@ -45,6 +45,12 @@ def footnotes(book: Book) -> list[tuple[str, str]]:
         ),
         ("Rung and rule", "names of drugs, as sets"),
         (
+            "Baselines' lists",
+            f"as long as those of {book.titles[about['selected']]}, visit by visit"
+            if about["matched_lengths"]
+            else "cut where F1 was highest on validation, as each is served",
+        ),
+        (
             "Intervals",
             f"95 %, cluster bootstrap by patient, B = {drawn['draws']:,}, seed {drawn['seed']}; percentile, widened "
             "to Student's t; all 0 or all 1: Clopper-Pearson on patients",

@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from etl.report import plain
-from evaluation.report import forests, judging, pictures, sections
+from evaluation.report import against, forests, judging, pictures, sections
 from evaluation.report.cells import HONEST, PARITY, Book, head, honest_lines, parity_lines
 from evaluation.report.footnotes import MARKS, footnotes
 
@@ -18,7 +18,7 @@ _LONG = 14
 """Letters of a head or a cell that stand in one line."""
 
 _OF_CHECKPOINT = (
-    *("base", "method", "alpha", "targets", "frozen", "trainable_parameters", "samples", "shortened"),
+    *("base", "objective", "method", "alpha", "targets", "frozen", "trainable_parameters", "samples", "shortened"),
     *("max_length", "max_answer_tokens", "prompt_version"),
 )
 
@@ -48,6 +48,8 @@ def render_page(book: Book) -> str:
         steps=pictures.steps(book),
         failures=sections.failures(book),
         lists=sections.lists(book),
+        reached=against.reached(book),
+        against=against.against(book),
         forests=forests.comparisons(book),
         effects=sections.effects(book),
         winners=sections.winners(book),

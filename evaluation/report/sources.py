@@ -29,7 +29,18 @@ CURVE_POINTS = 30
 _JSON = dict[str, Any]
 _OF_COHORT = ("source", "settings", "seed", "splits", "flow", "orders", "diagnoses", "drugs", "audit", "versions")
 _OF_MANIFEST = (
-    *("base", "base_sha256", "method", "alpha", "scaling", "targets", "frozen", "steps", "trainable_parameters"),
+    *(
+        "base",
+        "base_sha256",
+        "objective",
+        "method",
+        "alpha",
+        "scaling",
+        "targets",
+        "frozen",
+        "steps",
+        "trainable_parameters",
+    ),
     *("weights_sha256", "prompt_version", "max_length", "max_answer_tokens", "samples", "shortened", "config"),
     "versions",
 )

@@ -20,7 +20,7 @@ from etl.cohort import read_cohort, read_samples, to_admission
 from etl.domain import Split
 from etl.errors import ConfigError, ContractError
 from etl.prompts import Outcome, render_prompt
-from evaluation.predict import cell_name
+from evaluation.predict import LABELS, cell_name
 from evaluation.strategies.drafts import draft, load_asked, row_name
 from evaluation.strategies.examples import Examples
 from evaluation.strategies.strategy import Side, Strategy
@@ -108,9 +108,11 @@ def compare(
 
     Raises:
         ContractError: the checkpoint was trained on another cohort or cannot be served.
-        ConfigError: the split has no admission.
+        ConfigError: the split has no admission, or the checkpoint writes nothing.
     """
     manifest = read_manifest(checkpoint)
+    if manifest.objective == LABELS:
+        raise ConfigError(f"{checkpoint} is a checkpoint of labels and writes nothing; give --model one of lists")
     read_cohort(cohort)
     if (found := artefacts.sha256_file(cohort / "cohort.json")) != manifest.cohort_sha256:
         raise ContractError(

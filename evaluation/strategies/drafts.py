@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ def predict_strategies(
 ) -> dict[str, pl.DataFrame]:
     """Return the drafts of each strategy, of the base and of the checkpoint, by row name; see SCHEMA.
 
-    The served prompt asked of the checkpoint is left out: that is the checkpoint's own row.
+    The served prompt asked of the checkpoint is left out: that is the checkpoint's own row. So is all that is asked of
+    a checkpoint of labels, which writes nothing.
 
     Args:
         strategies: as `read_strategies` gives them.
@@ -88,7 +90,7 @@ def predict_strategies(
     missing: list[tuple[Strategy, Side]] = []
     for strategy in strategies:
         for side in strategy.on:
-            if strategy.is_served and side == "tuned":
+            if side == "tuned" and (strategy.is_served or manifest.objective == predict.LABELS):
                 continue
             row = row_name(strategy, side)
             found[row] = table = kept.read(folder / f"{row}.parquet", _origin(strategy, side, manifest, origin))
@@ -98,6 +100,8 @@ def predict_strategies(
                 on_drafts(row, table.height, table.height)
     if missing:
         asked = load_asked(checkpoint, base)
+        if manifest.objective == predict.LABELS:
+            asked["base"] = _with_room(asked["base"], training)
         examples = Examples(training) if any(strategy.shots for strategy, _ in missing) else None
         for strategy, side in missing:
             row = row_name(strategy, side)
@@ -105,6 +109,14 @@ def predict_strategies(
             kept.write(folder / f"{row}.parquet", drafts, _origin(strategy, side, manifest, origin))
             found[row] = drafts
     return {row: table for row, table in found.items() if table is not None}
+
+
+def _with_room(asked: Asked, training: pl.DataFrame) -> Asked:
+    """Leave the base room to write where its checkpoint needs none: a third more than training's longest answer."""
+    longest = max(map(prompts.render_answer, training["drugs"]), key=len)
+    tokens = ceil(len(asked.engine.tokenizer(longest, add_special_tokens=False)["input_ids"]) * 4 / 3)
+    manifest = asked.manifest
+    return replace(asked, manifest=replace(manifest, max_answer_tokens=tokens, max_length=manifest.max_length + tokens))
 
 
 def draft(

@@ -16,10 +16,11 @@ import polars as pl
 
 from etl import artefacts
 from etl.errors import ContractError
-from evaluation.evaluate import BASE, Asked, Told, evaluate
+from evaluation.evaluate import evaluate
 from evaluation.figures import Figures
 from evaluation.predict import cell_name
 from evaluation.results import Redrawn
+from evaluation.rows import BASE, Asked, Told
 from evaluation.sweep.cells import METRICS, Swept, cells_of, effects_of
 from evaluation.sweep.picture import picture
 from evaluation.sweep.table import text

@@ -1,6 +1,5 @@
 """Baselines as recommenders: simple rules fitted on the training admissions, asked and served like a model.
 
-icd.py          ICD codes of either version as ICD-10 categories and chapters
 design.py       admissions as sparse matrices
 baseline.py     what every baseline is: scores, a cut, a list
 copies.py       another patient's list, the previous admission's

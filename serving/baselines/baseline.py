@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 
 from etl.domain import Admission, Diagnosis
 from etl.prompts import Answer, Outcome, render_answer
-from serving.baselines.design import Floats, Visits
-from serving.baselines.icd import known_diagnoses
+from serving.baselines.design import Floats, Visits, known_diagnoses
 from serving.recommendation import Recommendation
 
 BATCH = 1024
@@ -51,19 +51,23 @@ class Baseline(ABC):
     def scores(self, admissions: Sequence[Admission]) -> Floats:
         """Return how much speaks for each drug, (admissions, formulary)."""
 
-    def recommend(self, admissions: Sequence[Admission], lengths: Sequence[int] | None = None) -> list[Recommendation]:
+    def recommend(
+        self, admissions: Sequence[Admission], lengths: Sequence[int] | None = None, *, chances: bool = False
+    ) -> list[Recommendation]:
         """Draft a list for each admission.
 
         Args:
             admissions: any number.
             lengths: how many drugs each list is to have, the whole formulary at most; None: the cut decides.
+            chances: give those of the whole formulary too, where a score is one; drafts of a cohort would fill memory.
         """
         drafts: list[Recommendation] = []
         for start, batch in _batches(admissions):
             scores = self.scores(batch)
             wanted = self.own_lengths(batch, scores) if lengths is None else lengths[start : start + len(batch)]
             for admission, row, length in zip(batch, scores, wanted, strict=True):
-                drafts.append(self._draft(admission, row, int(length)))
+                draft = self._draft(admission, row, int(length))
+                drafts.append(replace(draft, chances=tuple(row.tolist())) if chances and self.probable else draft)
         return drafts
 
     def own_lengths(self, admissions: Sequence[Admission], scores: Floats) -> NDArray[np.int64]:

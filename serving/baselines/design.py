@@ -1,4 +1,4 @@
-"""Admissions as sparse matrices: sets of names become rows of ones."""
+"""Admissions as baselines see them: the diagnoses they go by, sets of names as sparse rows of ones."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from etl.cohort import to_admission
-from etl.domain import Admission
+from etl.domain import Admission, Diagnosis
 
 Floats = NDArray[np.float64]
+
+
+def known_diagnoses(admission: Admission) -> tuple[Diagnosis, ...]:
+    """Return the diagnoses a baseline goes by: this stay's, or where they are not known, those of earlier stays."""
+    return admission.diagnoses or admission.earlier_diagnoses or ()
 
 
 def indicators(sets: Sequence[Iterable[str]], columns: dict[str, int]) -> sparse.csr_array:

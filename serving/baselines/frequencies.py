@@ -8,9 +8,9 @@ import numpy as np
 from scipy import sparse
 
 from etl.domain import Admission, Diagnosis
+from etl.icd import categories, chapter
 from serving.baselines.baseline import Baseline
-from serving.baselines.design import Floats, Visits, columns_of, indicators
-from serving.baselines.icd import categories, chapter, known_diagnoses
+from serving.baselines.design import Floats, Visits, columns_of, indicators, known_diagnoses
 
 PSEUDO_VISITS = 5
 """Weight of everybody's popularity in that of a kind of disease, in visits."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,10 @@ from scipy.special import expit
 
 from etl import artefacts
 from etl.domain import Admission, Diagnosis
+from etl.errors import ContractError
+from etl.icd import categories
 from serving.baselines.baseline import Baseline
-from serving.baselines.design import Floats, Visits, columns_of, indicators
-from serving.baselines.icd import categories, known_diagnoses
+from serving.baselines.design import Floats, Visits, columns_of, indicators, known_diagnoses
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,33 @@ class Logistic(Baseline):
         scores = np.tile(self.popularity, (len(admissions), 1))
         scores[:, self._fitted] = expit(self._features(admissions) @ self._weights[:-1] + self._weights[-1])
         return scores
+
+    def save(self, path: Path) -> None:
+        """Write what `load` reads: weights, and the names of what they weigh; the folder must be there."""
+        arrays = {_KEY: self._weights, "means": self._means, "fitted": self._fitted, "popularity": self.popularity}
+        about = {"formulary": self.formulary, "features": list(self._columns), "usual_length": self.usual_length}
+        save_file(arrays, path, {"about": json.dumps({"name": self.name, **about})})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return what was saved, without a cut.
+
+        Raises:
+            ContractError: the file is not what `save` wrote.
+        """
+        self = cls.__new__(cls)
+        try:
+            with safe_open(path, "np") as file:
+                about = json.loads(file.metadata()["about"])
+                self.formulary, self.usual_length, self.cut = tuple(about["formulary"]), about["usual_length"], None
+                self.popularity, self._means = file.get_tensor("popularity"), file.get_tensor("means")
+                self._fitted, self._weights = file.get_tensor("fitted"), file.get_tensor(_KEY)
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+            raise ContractError(f"{path} is no regression of this version; make it again") from None
+        if about.get("name") != cls.name:
+            raise ContractError(f"{path} is a {about.get('name')}, wanted a {cls.name}")
+        self._columns = {name: place for place, name in enumerate(about["features"])}
+        return self
 
     def _uses(self, diagnosis: Diagnosis) -> bool:
         return not _marked("dx", categories([diagnosis])).isdisjoint(self._columns)

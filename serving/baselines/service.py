@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from etl import artefacts
 from etl.cohort import read_cohort, read_samples
-from etl.domain import Admission, Diagnosis, Split
+from etl.domain import Admission, Split
 from etl.errors import ConfigError
 from serving.baselines.baseline import Baseline
 from serving.baselines.design import read_visits
 from serving.baselines.fit import check_name, fit
 from serving.recommendation import Recommendation
 from serving.schemas import BaselineIdentity
-from serving.vocabulary import Vocabulary, vocabulary_of
+from serving.vocabulary import TitleCodes, Vocabulary, vocabulary_of
 
 PREFIX = "baseline:"
 KEPT = "baselines"
@@ -30,7 +29,7 @@ class BaselineRecommender:
         self.baseline = baseline
         self.vocabulary = vocabulary
         self.identity = identity
-        self._codes = {title.casefold(): code for code, title in vocabulary.titles.items()}
+        self._codes = TitleCodes(vocabulary)
 
     def recommend(self, admissions: Sequence[Admission]) -> list[Recommendation]:
         """Draft a list for each admission, of the length the baseline's cut gives.
@@ -40,25 +39,12 @@ class BaselineRecommender:
         """
         if any(not admission.diagnoses and admission.earlier_diagnoses is None for admission in admissions):
             raise ConfigError("an admission without a diagnosis; wanted at least one")
-        return self.baseline.recommend([self._coded(admission) for admission in admissions])
+        return self.baseline.recommend([self._codes.coded(admission) for admission in admissions], chances=True)
 
     async def draft(self, admission: Admission, seconds: float) -> Recommendation:
         """Draft a list for one admission; it takes milliseconds, so nobody is refused or late."""
         [recommendation] = await asyncio.to_thread(self.recommend, [admission])
         return recommendation
-
-    def _coded(self, admission: Admission) -> Admission:
-        """Give diagnoses in words their code, where the words are a code's title."""
-        earlier = admission.earlier_diagnoses
-        return replace(
-            admission,
-            diagnoses=tuple(map(self._code, admission.diagnoses)),
-            earlier_diagnoses=None if earlier is None else tuple(map(self._code, earlier)),
-        )
-
-    def _code(self, diagnosis: Diagnosis) -> Diagnosis:
-        code = self._codes.get((diagnosis.title or "").casefold()) if diagnosis.icd_code is None else None
-        return diagnosis if code is None else Diagnosis(*code, diagnosis.title)
 
 
 def baseline_name(model: Path | str) -> str | None:

@@ -7,15 +7,18 @@ without asking and run together with the next that is asked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from etl.artefacts import sha256
+from serving.decoding.noise import Seeds, gumbel, seeds
 from serving.decoding.slots import Slots
 from serving.decoding.trie import FormularyTrie, Ints, Lists
+
+MOST_READ = 1024
+"""Tokens of prompts in one step; lists in the making wait for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +65,28 @@ class Drawn:
 
 @dataclass(slots=True)
 class _Row:
+    """A list in the making, of all samples that wrote the same so far."""
+
     ask: int
-    sample: int
-    temperature: float
-    generator: torch.Generator | None
-    chunk: list[int]
+    samples: list[int]
+    chunk: list[int]  # what the model has not read yet
+    choices: int = 0
     removed: float = 0.0
+
+
+@dataclass(slots=True)
+class _Asked:
+    ask: Ask
+    seeds: Seeds
+    drawn: dict[int, Drawn]
 
 
 class ListDecoder:
     """Lists in the making on one model, one formulary and one adapter.
 
     On one machine a list depends on its `Ask` alone, but for the rounding of sums: no draw and no choice looks at
-    another row.
+    another row. Samples of an ask are one row until they differ, and prompts begin behind what they have in common with
+    the first that was read.
     """
 
     def __init__(self, model: Any, trie: FormularyTrie, rows: int) -> None:
@@ -84,9 +96,8 @@ class ListDecoder:
         self._lists = Lists(trie, rows)
         self._rows: list[_Row] = []
         self._most_rows = rows
+        self._asked: dict[int, _Asked] = {}
         self._asks = 0
-        self._waiting: dict[int, dict[int, Drawn]] = {}
-        self._wanted: dict[int, int] = {}
 
     def renewed(self) -> ListDecoder:
         """Return another without any list."""
@@ -94,107 +105,140 @@ class ListDecoder:
 
     @property
     def free(self) -> int:
-        """Rows without a list."""
-        return self._most_rows - len(self._rows)
+        """Lists that may be begun."""
+        return self._most_rows - sum(len(row.samples) for row in self._rows)
 
     @property
     def busy(self) -> bool:
         """Whether a list is in the making."""
         return bool(self._rows)
 
-    def admit(self, asks: Sequence[Ask]) -> tuple[list[int], dict[int, list[Drawn]]]:
-        """Begin lists; a prompt is read once for all its samples.
+    def admit(self, asks: Sequence[Ask]) -> list[int]:
+        """Begin lists, which the next steps carry on.
 
         Args:
-            asks: their rows must be free.
+            asks: together no more lists than are free.
 
         Returns:
-            A number for each ask, and those that are finished already.
+            A number for each ask.
         """
-        first = len(self._rows)
-        logits = self._slots.feed(first, [ask.prompt for ask in asks])
-        owner = self._spread(first, [ask.rows for ask in asks])
-        numbers = []
-        for ask in asks:
-            numbers.append(self._asks)
-            self._wanted[self._asks] = ask.rows
-            for sample in range(ask.rows):
-                self._lists.add(ask.forbidden, ask.most_items, ask.most_tokens)
-                generator = torch.Generator().manual_seed(_seed(ask, sample)) if ask.samples else None
-                self._rows.append(_Row(self._asks, sample, ask.temperature, generator, []))
-            self._asks += 1
-        return numbers, self._choose(first, logits[torch.tensor(owner, device=logits.device)])
+        numbers = list(range(self._asks, self._asks + len(asks)))
+        for number, ask in zip(numbers, asks, strict=True):
+            self._asked[number] = _Asked(ask, seeds(ask.seed, ask.rows, ask.prompt), {})
+            self._lists.add(ask.forbidden, ask.most_items, ask.most_tokens)
+            self._slots.open(len(self._rows))
+            self._rows.append(_Row(number, list(range(ask.rows)), list(ask.prompt)))
+        self._asks += len(asks)
+        return numbers
 
     def step(self) -> dict[int, list[Drawn]]:
-        """Carry every list on to its next choice, and return the asks that this finished, by number."""
-        return self._choose(0, self._slots.feed(0, [row.chunk for row in self._rows]))
+        """Carry lists on to their next choice; return those asks by number that this finished.
+
+        Prompts are read beside them, so many tokens at a time that nobody's next choice waits for long.
+        """
+        chunks = self._next()
+        logits = self._slots.feed(chunks)
+        for place, chunk in chunks.items():
+            del self._rows[place].chunk[: len(chunk)]
+        read = [place for place in chunks if not self._rows[place].chunk]
+        if read and not self._slots.has_prompt:
+            self._slots.keep(read[0], self._asked[self._rows[read[0]].ask].ask.prompt)
+        ready = torch.tensor([not self._rows[place].chunk for place in chunks], device=logits.device)
+        return self._choose(np.array(read, dtype=np.int64), logits[ready]) if read else {}
 
     def cancel(self, number: int) -> None:
         """Forget an ask; its rows are free again."""
         for place in reversed(range(len(self._rows))):
             if self._rows[place].ask == number:
                 self._remove(place)
-        self._wanted.pop(number, None)
-        self._waiting.pop(number, None)
+        self._asked.pop(number, None)
 
-    def _spread(self, first: int, counts: Sequence[int]) -> list[int]:
-        """Copy prompts that were read into as many rows as they need; return each row's prompt, from 0."""
-        owner = [i for i, count in enumerate(counts) for _ in range(count)]
-        for place in reversed(range(len(owner))):  # from behind, so that no row is overwritten before it was copied
-            if owner[place] != place:
-                self._slots.copy(first + owner[place], first + place)
-        return owner
+    def _next(self) -> dict[int, list[int]]:
+        """Return what each row reads next, by place; rows that wait for a prompt's reading are left out."""
+        chunks, room = {}, MOST_READ
+        for place, row in enumerate(self._rows):
+            if row.choices:
+                chunks[place] = row.chunk
+                continue
+            if self._slots.length(place) == 0:
+                del row.chunk[: self._slots.begin_like_kept(place, row.chunk)]
+            if room > 0 and (self._slots.has_prompt or room == MOST_READ):  # the first is read before its likes
+                chunks[place] = row.chunk[:room]
+                room -= len(chunks[place])
+        return chunks
 
-    def _choose(self, first: int, logits: torch.Tensor) -> dict[int, list[Drawn]]:
-        rows, tokens, edges = self._lists.allowed(first)
-        flat = torch.from_numpy(rows).to(logits.device), torch.from_numpy(tokens).to(logits.device)
-        scores = logits[flat].cpu().numpy()
+    def _choose(self, places: Ints, logits: torch.Tensor) -> dict[int, list[Drawn]]:
+        """Let every sample of these rows take its next token; (rows, vocabulary)."""
+        counts = np.array([len(self._rows[place].samples) for place in places])
+        owner = np.repeat(np.arange(len(places)), counts)  # row of each sample, counted among `places`
+        samples, tokens, edges = self._lists.allowed(places[owner])
+        flat = torch.from_numpy(np.stack([owner[samples], tokens])).to(logits.device)
+        scores = logits[flat[0], flat[1]].cpu().numpy()
         whole = logits.logsumexp(1).cpu().numpy()
-        begins = np.flatnonzero(np.diff(rows, prepend=-1))
-        kept = np.add.reduceat(np.exp(scores - whole[rows]), begins)
-        chosen = edges[_argmax(self._noisy(first, scores, begins), rows, begins)]
-        finished = []
-        for place, edge in enumerate(chosen, first):
+        begins = np.flatnonzero(np.diff(samples, prepend=-1))
+        kept = np.add.reduceat(np.exp(scores - whole[owner[samples]]), begins)
+        chosen = edges[_argmax(self._noisy(places, scores, samples, edges), samples, begins)]
+        finished: list[int] = []
+        starts = np.cumsum(counts) - counts
+        for place, start, count in zip(places.tolist(), starts.tolist(), counts.tolist(), strict=True):
             row = self._rows[place]
-            row.removed = max(row.removed, 1 - float(kept[place - first]))
-            row.chunk, done = self._lists.push(place, int(edge))
-            if done:
-                finished.append(place)
-        return self._collect(finished)
+            row.choices += 1
+            row.removed = max(row.removed, 1 - float(kept[start]))
+            finished += self._follow(place, chosen[start : start + count].tolist())
+        return self._collect(sorted(finished))
 
-    def _noisy(self, first: int, scores: Any, begins: Ints) -> Any:
-        """Return scores whose highest is a draw for rows that are sampled: Gumbel's trick, a generator a row.
+    def _noisy(self, places: Ints, scores: Any, samples: Ints, edges: Ints) -> Any:
+        """Return scores whose highest is a draw from the tempered distribution for samples, and as it was for others.
 
         Source: Gumbel, Statistical Theory of Extreme Values, 1954; Maddison et al., arXiv 1411.0030.
         """
-        if all(row.generator is None for row in self._rows[first:]):
+        rows = [self._rows[place] for place in places]
+        each = [(self._asked[row.ask], sample, row.choices) for row in rows for sample in row.samples]
+        heat = np.array([asked.ask.temperature if asked.ask.samples else 0.0 for asked, _, _ in each])
+        if not heat.any():
             return scores
-        noisy = scores.copy()
-        for row, begin, end in zip(self._rows[first:], begins, [*begins[1:], len(scores)], strict=True):
-            if row.generator is not None:
-                noise = torch.empty(int(end - begin)).exponential_(generator=row.generator)
-                noisy[begin:end] = noisy[begin:end] / row.temperature - noise.log().numpy()
-        return noisy
+        own = np.array([asked.seeds[sample] for asked, sample, _ in each], dtype=np.uint64)
+        step = np.array([choices for _, _, choices in each], dtype=np.uint64)
+        return scores + heat[samples] * gumbel(own[samples], step[samples], edges)
+
+    def _follow(self, place: int, chosen: Sequence[int]) -> list[int]:
+        """Take the edges that a row's samples chose, each distinct one in a row of its own; return finished places."""
+        row = self._rows[place]
+        ways: dict[int, list[int]] = {}
+        for sample, edge in zip(row.samples, chosen, strict=True):
+            ways.setdefault(edge, []).append(sample)
+        places = [place, *(self._split(place) for _ in range(len(ways) - 1))]
+        finished = []
+        for where, (edge, samples) in zip(places, ways.items(), strict=True):
+            self._rows[where].samples = samples
+            self._rows[where].chunk, done = self._lists.push(where, edge)
+            if done:
+                finished.append(where)
+        return finished
+
+    def _split(self, place: int) -> int:
+        new = self._lists.copy(place)
+        self._slots.fork(place, new)
+        self._rows.append(replace(self._rows[place]))
+        return new
 
     def _collect(self, finished: Sequence[int]) -> dict[int, list[Drawn]]:
         done: dict[int, list[Drawn]] = {}
         for place in reversed(finished):  # from behind: a removed row's place is taken by the last
             row = self._rows[place]
-            drawn = self._waiting.setdefault(row.ask, {})
-            drawn[row.sample] = Drawn(tuple(self._lists.items[place]), row.removed)
+            asked = self._asked[row.ask]
+            asked.drawn |= dict.fromkeys(row.samples, Drawn(tuple(self._lists.items[place]), row.removed))
             self._remove(place)
-            if len(drawn) == self._wanted[row.ask]:
-                done[row.ask] = [drawn[sample] for sample in range(len(drawn))]
-                del self._waiting[row.ask], self._wanted[row.ask]
+            if len(asked.drawn) == asked.ask.rows:
+                done[row.ask] = [asked.drawn[sample] for sample in range(asked.ask.rows)]
+                del self._asked[row.ask]
         return done
 
     def _remove(self, place: int) -> None:
         last = len(self._rows) - 1
-        if place != last:
-            self._slots.copy(last, place)
-            self._rows[place] = self._rows[last]
-        self._slots.clear(last)
+        self._rows[place] = self._rows[last]
         self._rows.pop()
+        self._slots.remove(place, last)
         self._lists.remove(place)
 
 
@@ -213,13 +257,8 @@ def draw_lists(decoder: ListDecoder, asks: Sequence[Ask]) -> Iterator[tuple[int,
         while order and asks[order[-1]].rows <= room:
             beginning.append(order.pop())
             room -= asks[beginning[-1]].rows
-        found: dict[int, list[Drawn]] = {}
-        if beginning:
-            numbers, found = decoder.admit([asks[i] for i in beginning])
-            places.update(zip(numbers, beginning, strict=True))
-        if decoder.busy:
-            found |= decoder.step()
-        for number, drawn in found.items():
+        places.update(zip(decoder.admit([asks[i] for i in beginning]), beginning, strict=True))
+        for number, drawn in decoder.step().items():
             yield places.pop(number), drawn
 
 
@@ -228,7 +267,3 @@ def _argmax(scores: Any, rows: Ints, begins: Ints) -> Ints:
     highest = np.maximum.reduceat(scores, begins)
     best = np.flatnonzero(scores == highest[rows])
     return best[np.flatnonzero(np.diff(rows[best], prepend=-1))]
-
-
-def _seed(ask: Ask, sample: int) -> int:
-    return int(sha256(f"{ask.seed} {sample} {list(ask.prompt)}".encode())[:15], 16)

@@ -142,6 +142,7 @@ class Lists:
         self._most_tokens: Ints = np.zeros(rows, dtype=np.int64)
         self._most_items: Ints = np.zeros(rows, dtype=np.int64)
         self._last = np.zeros(rows, dtype=np.bool_)
+        self._kept = self._node, self._ways, self._tokens, self._most_tokens, self._most_items, self._last
 
     def __len__(self) -> int:
         return len(self.items)
@@ -172,19 +173,28 @@ class Lists:
         last = len(self) - 1
         self.items[row] = self.items[last]
         self.items.pop()
-        for kept in (self._node, self._ways, self._tokens, self._most_tokens, self._most_items, self._last):
+        for kept in self._kept:
             kept[row] = kept[last]
 
-    def allowed(self, first: int = 0) -> tuple[Ints, Ints, Ints]:
-        """Return the possible next tokens of row `first` and those behind it, flat.
+    def copy(self, row: int) -> int:
+        """Add a row that has gone the same way as this one so far, and return which it is."""
+        new = len(self)
+        self.items.append(list(self.items[row]))
+        for kept in self._kept:
+            kept[new] = kept[row]
+        return new
+
+    def allowed(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the possible next tokens of rows, flat.
 
         Returns:
-            Of each the row, counted from `first`, the token, and the edge that it is.
+            Of each the place in `rows`, the token, and the edge that it is.
         """
-        rows, edges = self.trie.edges(self._node[first : len(self)])
-        ways = self._ways[first + rows, :, self.trie.targets[edges]]  # (edges, 2)
-        possible = (ways[:, 0] > 0) | ((ways[:, 1] > 0) & ~self._last[first + rows])
-        return rows[possible], self.trie.tokens[edges[possible]], edges[possible]
+        places, edges = self.trie.edges(self._node[rows])
+        owner = rows[places]
+        ways = self._ways[owner, :, self.trie.targets[edges]]  # (edges, 2)
+        possible = (ways[:, 0] > 0) | ((ways[:, 1] > 0) & ~self._last[owner])
+        return places[possible], self.trie.tokens[edges[possible]], edges[possible]
 
     def push(self, row: int, edge: int) -> tuple[list[int], bool]:
         """Follow an edge, and then what has no alternative within the name.

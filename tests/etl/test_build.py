@@ -11,7 +11,9 @@ from etl.cohort import read_cohort
 from etl.errors import ContractError, SourceDataError
 from etl.settings import CohortSettings, PredictAt, SplitBy
 
-OUTPUTS = {"cohort.html", "cohort.json", "formulary.parquet", "icd_titles.parquet", "samples.parquet"}
+OUTPUTS = {
+    *("cohort.html", "cohort.json", "evidence.parquet", "formulary.parquet", "icd_titles.parquet", "samples.parquet")
+}
 
 
 def all_bytes(folder: Path) -> dict[str, bytes]:

@@ -86,7 +86,7 @@ def test_a_key_that_a_header_promises_is_unique_and_never_null(model, built):
 def build(con: duckdb.DuckDBPyConnection, hospital, models: list[Model]) -> list[str]:
     """Load a hospital and run the models, with something for each of them to find; return the order of tables."""
     order: list[str] = []
-    _lay_out(con, CohortSettings(codes=Codes.BOTH), read_drug_vocabulary(), None)
+    _lay_out(con, CohortSettings(codes=Codes.BOTH, open_data=True), read_drug_vocabulary(), None)
     tables = source.needed()
     found = source.open_source(hospital, tables)
     for table, columns in tables.items():

@@ -59,6 +59,7 @@ def drafts_of(samples: pl.DataFrame, lists: Lists, outcomes: Sequence[str], repe
             "repeats": list(repeats),
             "dropped_diagnoses": [0] * samples.height,
             "text": [""] * samples.height,
+            "chances": [None] * samples.height,
         },
         schema=SCHEMA,
     )

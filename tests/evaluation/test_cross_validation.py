@@ -9,9 +9,9 @@ import pytest
 from etl.build import build_cohort
 from etl.errors import ConfigError, ContractError
 from etl.settings import CohortSettings
-from evaluation import cross_validation
+from evaluation import cross_validation, demo_reference
 from evaluation.baseline_commands import baselines
-from evaluation.cross_validation import METRICS, Lengths, cross_validate, read_everyone, to_markdown
+from evaluation.cross_validation import METRICS, Lengths, Row, best, cross_validate, read_everyone, to_markdown
 from serving.baselines.fit import NAMES, fit
 
 
@@ -45,6 +45,29 @@ def test_no_patient_is_scored_by_a_fit_that_knew_them(samples, monkeypatch):
         assert len(train) + len(test) == len(everyone)
     assert sorted(map(repr, sum(scored[:4], ()))) == sorted(map(repr, everyone))  # each once a shuffle
     assert scored[:4] != scored[4:]
+
+
+def test_a_cut_is_chosen_on_patients_whom_neither_its_fit_nor_the_score_knows(samples, monkeypatch):
+    seen = []
+
+    def overheard(name, training, validation=None):
+        seen.append((set(training.admissions), None if validation is None else set(validation.admissions)))
+        return fit(name, training, validation)
+
+    def scoring(baseline, test, labels, lengths):
+        seen.append((baseline.cut, set(cross_validation.read_visits(test, ()).admissions)))
+        return np.zeros(len(METRICS))
+
+    monkeypatch.setattr(cross_validation, "fit", overheard)
+    monkeypatch.setattr(cross_validation, "_score", scoring)
+    cross_validate(samples, folds=3, shuffles=1, names=["popularity"], lengths=Lengths("own"))
+    assert len(seen) == 9
+    for (whole, _), (inner, choosing), (cut, scored) in zip(seen[::3], seen[1::3], seen[2::3], strict=True):
+        assert choosing
+        assert not inner & choosing
+        assert inner | choosing == whole
+        assert not whole & scored
+        assert 0 < cut < 1
 
 
 def test_the_same_seed_gives_the_same_scores_and_another_gives_others(samples):
@@ -114,16 +137,33 @@ def test_a_fold_without_a_visit_to_score_is_left_out_of_the_means():
     assert "0.600 ± 0.141" in to_markdown([row])
 
 
+def test_the_reference_s_rows_stand_below_ours_and_the_best_of_ours_beside_its_bar():
+    low, high = (Row(name, np.full((2, 6), value), 0.1) for name, value in (("knn", 0.1), ("previous", 0.5)))
+    text = to_markdown([low, high], beside=True)
+    assert "| reference: logistic regression " in text
+    assert "0.472 ± 0.024" in text
+    assert "reference" not in to_markdown([low, high])
+    said = best([high, low])
+    assert said.startswith("Best of ours: previous, precision 0.500 (above 0.472)")
+    assert "Jaccard 0.500 (above 0.282)" in said
+    assert "Jaccard 0.100 (not above 0.282)" in best([low])
+
+
+def test_the_reference_is_no_row_beside_another_cohort(samples, tiny_cohort, capsys):
+    assert not demo_reference.applies(samples)
+    baselines(data=tiny_cohort, folds=2, shuffles=1, seed=0, length="own", with_previous=False)
+    assert "reference" not in capsys.readouterr().out
+
+
 # --- the open demo --------------------------------------------------------------------------------------
 
-REFERENCE = {
-    # precision, recall, F1, Jaccard, PRAUC by the same protocol, each with its standard deviation over folds
-    "popularity": ((0.445, 0.029), (0.414, 0.029), (0.406, 0.026), (0.261, 0.021), (0.430, 0.012)),
-    "popularity-by-category": ((0.452, 0.029), (0.421, 0.030), (0.413, 0.027), (0.266, 0.022), (0.444, 0.013)),
-    "knn": ((0.444, 0.023), (0.415, 0.025), (0.405, 0.020), (0.261, 0.016), (0.441, 0.015)),
-    "logistic": ((0.472, 0.024), (0.438, 0.030), (0.430, 0.024), (0.282, 0.019), (0.476, 0.016)),
+OURS = {
+    "popularity": "popularity",
+    "popularity-by-category": "frequency by ICD category",
+    "knn": "20 nearest neighbours",
+    "logistic": "logistic regression",
 }
-"""Measured by other code, of which only the protocol is known."""
+"""Our rows by the reference's names of the same methods."""
 
 
 @pytest.fixture(scope="module")
@@ -135,12 +175,13 @@ def demo(mimic_demo, tmp_path_factory):
 
 @pytest.mark.demo_data
 def test_on_the_demo_the_rows_are_the_references_within_fold_noise(demo):
-    assert (demo.height, demo["subject_id"].n_unique(), demo["drugs"].explode().n_unique()) == (250, 100, 551)
-    rows = {row.name: scores(row) for row in cross_validate(demo, shuffles=1, names=list(REFERENCE))}
-    for name, expected in REFERENCE.items():
-        for metric, (mean, deviation) in zip(METRICS, expected, strict=False):
+    assert demo_reference.applies(demo)
+    rows, reference = cross_validate(demo, shuffles=1, names=list(OURS)), demo_reference.read()
+    assert set(OURS.values()) == set(reference)
+    for name, found in ((row.name, scores(row)) for row in rows):
+        for metric, (mean, deviation) in zip(demo_reference.METRICS, reference[OURS[name]], strict=True):
             # Both are means over folds: half a fold's deviation is more than two standard errors of ten folds.
-            assert abs(rows[name][metric] - mean) < deviation / 2 + 0.005, (name, metric, rows[name][metric])
+            assert abs(found[metric] - mean) < deviation / 2 + 0.005, (name, metric, found[metric])
 
 
 @pytest.mark.demo_data

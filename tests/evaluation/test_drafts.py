@@ -12,7 +12,7 @@ from etl.cohort import read_samples
 from etl.errors import ContractError
 from etl.prompts import Outcome, parse_answer
 from evaluation import drafts as drafts_module
-from evaluation.drafts import Drafted, Kind, Row, as_drafts, draft_baselines, draft_oracle, draft_votes
+from evaluation.drafts import Drafted, Kind, Row, as_drafts, draft_baselines, draft_oracle, draft_votes, with_chances
 from evaluation.predict import SCHEMA
 from serving.baselines.design import Visits, read_visits
 from serving.baselines.fit import NAMES
@@ -55,6 +55,17 @@ def test_every_baseline_gives_lists_of_the_lengths_asked_for(every, samples):
         assert one.drafts["drugs"].list.len().to_list() == lengths_for(samples)
         assert one.drafts["hadm_id"].equals(samples["hadm_id"])
         assert dict(one.drafts.schema) == SCHEMA
+
+
+def test_chances_of_every_drug_are_probabilities_and_a_list_alone_has_none(samples, formulary):
+    row, chances = Row("served", Kind.PRODUCT), np.linspace(0, 1, samples.height * len(formulary))
+    lists = as_drafts(samples, [[]] * samples.height)
+    table = chances.reshape(samples.height, -1).tolist()
+    known = with_chances(row, lists.with_columns(pl.Series("chances", table, SCHEMA["chances"])))
+    assert known.probable
+    assert known.scores.dtype == np.float64
+    assert np.allclose(known.scores, table, atol=1e-7)
+    assert with_chances(row, lists).scores is None
 
 
 def test_every_baseline_scores_each_drug_of_the_formulary(every, samples, formulary):

@@ -15,16 +15,19 @@ import pytest
 
 from etl import artefacts, prompts
 from etl.build import build_cohort
-from etl.cohort import read_samples
+from etl.cohort import read_samples, to_admission
 from etl.errors import ConfigError, ContractError
 from etl.settings import CohortSettings
 from evaluation import evaluate as evaluate_module
 from evaluation import predict as predict_module
-from evaluation.evaluate import ROWS, Asked, Evaluation, evaluate
+from evaluation import rows as rows_module
+from evaluation.evaluate import Evaluation, evaluate
 from evaluation.metrics import METRICS
 from evaluation.results import Redrawn
+from evaluation.rows import ROWS, Asked
 from evaluation.statistics.bootstrap import FEWEST_PATIENTS
 from serving.baselines.fit import NAMES as BASELINES
+from serving.baselines.service import load_baseline
 from serving.recommender import load_recommenders
 from training.checkpoint import weights_sha256
 from training.manifest import find_checkpoints, read_manifest
@@ -61,9 +64,9 @@ def drafted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The checkpoints that were asked for drafts, by name."""
     asked: list[str] = []
 
-    def spy(checkpoints: list[Path], base: str | None) -> Any:
+    def spy(checkpoints: list[Path], base: str | None, **more: Any) -> Any:
         asked.extend(predict_module.cell_name(read_manifest(path)) for path in checkpoints)
-        return load_recommenders(checkpoints, base)
+        return load_recommenders(checkpoints, base, **more)
 
     monkeypatch.setattr(predict_module, "load_recommenders", spy)
     return asked
@@ -86,7 +89,8 @@ def files_of(folder: Path) -> dict[Path, bytes]:
 
 def figures_of(found: Evaluation, row: str) -> dict[str, float | None]:
     ours = found.results.filter(row=row, convention="ours", rung="drug").unique("metric", keep="first")
-    return dict(zip(ours["metric"], ours["value"], strict=True))
+    alone = ours.filter(~pl.col("metric").str.starts_with("oracle_share_"))  # the others need another row
+    return dict(zip(alone["metric"], alone["value"], strict=True))
 
 
 # --- rows -----------------------------------------------------------------------------------------------
@@ -191,7 +195,16 @@ def test_progress_counts_every_row_up_to_every_admission(found, taught_runs, cop
 # --- what stands beside the checkpoints -------------------------------------------------------------------
 
 
-def test_baselines_have_the_list_lengths_of_the_selected_checkpoint(found, taught_runs):
+def test_baselines_are_cut_as_they_are_served_unless_told_otherwise(found, tiny_cohort):
+    admissions = [to_admission(sample) for sample in found.samples.iter_rows(named=True)]
+    for name in BASELINES:
+        served = [len(draft.answer.drugs) for draft in load_baseline(name, tiny_cohort).recommend(admissions)]
+        assert found.visits.filter(row=name)["p_drug"].to_list() == served, name
+    assert found.about["matched_lengths"] is False
+
+
+def test_baselines_may_have_the_list_lengths_of_the_selected_checkpoint(taught_runs, copied_out):
+    found = evaluate(taught_runs, None, "test", copied_out, Asked(rows=BASELINES, matched_lengths=True, redrawn=FEW))
     losses = {name: known["losses"]["validation"] for name, known in found.about["checkpoints"].items()}
     assert found.selected == min(losses, key=losses.__getitem__)
     selected = found.visits.filter(row=found.selected)
@@ -234,7 +247,7 @@ def test_of_equal_validation_losses_the_longer_training_is_selected(found, taugh
 
 
 def test_rows_that_nobody_knows_are_refused_by_name(taught_runs, tmp_path):
-    with pytest.raises(ConfigError, match="--rows has medians, modes, wanted some of constrained, random"):
+    with pytest.raises(ConfigError, match="--rows has medians, modes, wanted some of served, constrained, random"):
         evaluate(taught_runs, None, "test", tmp_path / "out", Asked(rows=("medians", "popularity", "modes")))
     assert not (tmp_path / "out").exists()
 
@@ -317,7 +330,7 @@ def test_a_run_that_is_killed_between_rows_leaves_whole_drafts_and_no_result(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(evaluate_module, "draft_oracle", killed)
+        patch.setattr(rows_module, "draft_oracle", killed)
         with pytest.raises(KeyboardInterrupt):
             evaluate(taught_runs, None, "test", tmp_path, whole)
     left, complete = files_of(tmp_path), files_of(out)

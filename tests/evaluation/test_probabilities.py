@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.metrics import average_precision_score, brier_score_loss
 
 from evaluation import probabilities
+from evaluation.metrics import BY_NAME
 from evaluation.probabilities import LEVELS, SCHEMA, scored_columns, unscored_columns
 from evaluation.statistics import calibration
 
@@ -61,6 +62,18 @@ def test_levels_hold_every_drug_once_and_give_the_same_brier_score(case):
         assert (sum(n), sum(y)) == (scores.shape[1], ordered[visit].sum())
     by_level = calibration.brier(calibration.levels(found)).value
     assert by_level == pytest.approx(found["brier_sum"].sum() / found["brier_n"].sum(), abs=1e-12)
+
+
+@given(scored())
+def test_the_metric_is_the_expected_calibration_error_as_a_sum_over_a_sum(case):
+    scores, ordered = case
+    found = scored_columns(scores, ordered, ordered.sum(axis=1), probable=True)
+    alone = calibration.ece(calibration.equal_mass(calibration.levels(found)))
+    assert BY_NAME["ece"].of(found).value == pytest.approx(alone, abs=1e-12)
+
+
+def test_rows_without_probabilities_have_no_calibration_error():
+    assert BY_NAME["ece"].of(unscored_columns(3)).value is None
 
 
 @given(scored())

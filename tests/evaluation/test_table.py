@@ -66,6 +66,8 @@ def evaluation(tmp_path: Path) -> Evaluation:
         "patients": 40,
         "split": "test",
         "selected": NAMES["c"],
+        "matched_lengths": False,
+        "served_less_baselines": {"f1": [], "jaccard": []},
         "rows": rows,
         "checkpoints": {name: {} for key, name in NAMES.items() if key != "p"},
         "redrawn": {"draws": 2000, "seed": 0},

@@ -82,6 +82,9 @@ def test_a_draft_has_the_documented_shape(client, body, recommender):
         "step": 4,
         "prompt_version": manifest.prompt_version,
         "formulary_sha256": manifest.formulary_sha256,
+        "objective": "list",
+        "calibration_sha256": None,
+        "calibrated_on": None,
     }
     assert all(warning.keys() == {"code", "position", "detail"} for warning in draft["warnings"])
 
@@ -225,6 +228,14 @@ def test_too_many_requests_and_a_passed_deadline_are_told(client, body, recommen
     answer = client.post("/v1/drafts", json=body)
     assert_problem(answer, status)
     assert ("Retry-After" in answer.headers) is (status == 503)
+
+
+def test_a_list_whose_probabilities_nobody_knows_is_not_explained_and_that_is_said(client, body):
+    plain, told = drafted(client, body), drafted(client, {**body, "explain": True})
+    assert [item["drug"] for item in told["drugs"]] == [item["drug"] for item in plain["drugs"]]
+    assert not any("because" in item or "probability" in item for item in told["drugs"])
+    assert [w["code"] for w in told["warnings"] if w not in plain["warnings"]] == ["not_explained"]
+    assert "probabilities" not in told
 
 
 # --- errors ---------------------------------------------------------------------------------------------
@@ -458,5 +469,5 @@ def test_a_model_that_cannot_be_loaded_is_never_ready(caplog):
 
 def test_the_schema_is_published_and_lists_every_field(client, body):
     request = client.get("/openapi.json").json()["components"]["schemas"]["DraftRequest"]
-    assert request["properties"].keys() == {*body, "earlier_diagnoses", "current_drugs"}
+    assert request["properties"].keys() == {*body, "earlier_diagnoses", "current_drugs", "explain"}
     assert request["required"] == ["diagnoses"]

@@ -23,12 +23,12 @@ import rxdraft
 from etl.cohort import read_samples, to_admission
 from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError
+from etl.icd import categories
 from etl.prompts import parse_answer
 from serving.baselines import logistic
 from serving.baselines.baseline import CUTS, Baseline, f1_sums
 from serving.baselines.design import Visits, indicators, read_visits
 from serving.baselines.fit import NAMES, fit
-from serving.baselines.icd import categories, category, chapter
 from serving.baselines.service import BaselineRecommender, load_baseline
 
 PROBABLE = [name for name in NAMES if name not in ("random", "previous")]
@@ -115,9 +115,18 @@ def test_probabilities_fall_along_the_list_and_are_the_scores(name, fitted, spli
         assert draft.probabilities == tuple(by_drug[drug] for drug in draft.answer.drugs)
 
 
+@pytest.mark.parametrize("name", PROBABLE)
+def test_the_chances_of_the_whole_formulary_are_the_scores_and_given_where_asked_for(name, fitted, splits):
+    admissions = splits["test"].admissions
+    drafts = fitted[name].recommend(admissions, chances=True)
+    assert [draft.chances for draft in drafts] == [tuple(row) for row in fitted[name].scores(admissions).tolist()]
+    assert [replace(draft, chances=None) for draft in drafts] == fitted[name].recommend(admissions)
+
+
 @pytest.mark.parametrize("name", ["random", "previous"])
 def test_a_copy_claims_no_probability(name, fitted, splits):
-    assert {draft.probabilities for draft in fitted[name].recommend(splits["test"].admissions)} == {None}
+    drafts = fitted[name].recommend(splits["test"].admissions, chances=True)
+    assert {(draft.probabilities, draft.chances) for draft in drafts} == {(None, None)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -346,38 +355,6 @@ def test_without_validation_a_list_has_the_median_length_of_training(fitted, spl
     assert len(draft.answer.drugs) == round(np.median(splits["train"].lengths))
 
 
-# --- codes ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("code", "version", "expected"),
-    [
-        *(("I5020", 10, "I50"), ("42822", 9, "I50"), ("25000", 9, "E11"), ("25001", 9, "E10"), ("V5861", 9, "Z79")),
-        *(("4019", 9, "I10"), ("E8801", 9, "W10"), ("E8801", 10, "E88"), ("E9358", 9, "ICD-9 E935")),
-    ],
-)
-def test_a_code_of_either_version_has_its_icd_10_category(code, version, expected):
-    assert category(code, version) == expected
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        *(("A00", "I"), ("B99", "I"), ("C7A", "II"), ("D49", "II"), ("D50", "III"), ("H59", "VII"), ("H60", "VIII")),
-        *(("O9A", "XV"), ("T88", "XIX"), ("U07", "XXII"), ("V00", "XX"), ("Z99", "XXI"), ("ICD-9 E935", None)),
-    ],
-)
-def test_a_category_has_its_chapter(name, expected):
-    assert chapter(name) == expected
-
-
-@pytest.mark.demo_data
-def test_nearly_every_code_of_the_demo_has_a_chapter(mimic_demo):
-    codes = pl.read_csv(mimic_demo / "hosp" / "diagnoses_icd.csv.gz", infer_schema_length=0)
-    found = [chapter(category(c, int(v))) for c, v in codes.select("icd_code", "icd_version").iter_rows()]
-    assert found.count(None) / len(found) < 0.01
-
-
 # --- no leak --------------------------------------------------------------------------------------------
 
 
@@ -434,7 +411,7 @@ def test_an_admission_without_diagnosis_is_refused(recommender):
 def test_the_evaluations_admissions_and_a_requests_get_the_same_draft(name, cohort):
     recommender = load_baseline(name, cohort)
     admissions = [to_admission(sample) for sample in read_samples(cohort, "test").iter_rows(named=True)]
-    assert recommender.recommend(admissions) == recommender.baseline.recommend(admissions)
+    assert recommender.recommend(admissions) == recommender.baseline.recommend(admissions, chances=True)
 
 
 # --- the real process -----------------------------------------------------------------------------------
@@ -490,7 +467,7 @@ def test_a_baseline_writes_nothing_so_raw_is_refused(cohort, request_body, tmp_p
     (tmp_path / "admission.json").write_text(json.dumps(request_body))
     options = ["--model", "baseline:logistic", "--data", cohort, "--json", tmp_path / "admission.json", "--raw"]
     assert run_here(monkeypatch, "recommend", *options) == 2
-    assert capsys.readouterr().err == "rxdraft: a baseline writes nothing; leave --raw out\n"
+    assert capsys.readouterr().err == "rxdraft: --raw is what a model writes, and this one scores drugs; leave it out\n"
 
 
 def test_a_baseline_is_served_without_loading_a_models_libraries(cohort):
@@ -508,6 +485,7 @@ def test_a_baseline_is_served_without_loading_a_models_libraries(cohort):
     [
         (["--model", "baseline:oracle", "--data", "COHORT"], "wanted one of random"),
         (["--model", "baseline:knn"], "--data"),
+        (["--model", "baseline:knn", "--data", "COHORT", "--k", "3"], "leave --k out"),
         (["--model", "baseline:knn", "--data", "COHORT", "--base", "x"], "no base"),
         (["--model", "baseline:knn", "--data", "nowhere"], "nowhere"),
         (["--model", "runs/rank-2", "--data", "COHORT"], "no baseline"),

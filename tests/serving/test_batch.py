@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rxdraft
 from etl.cohort import read_samples
+from etl.domain import Admission
 from etl.errors import ConfigError
-from serving import batch
-from serving.batch import predict
+from serving import batch, job
+from serving.baselines.service import load_baseline
+from serving.batch import Counts
+from serving.job import plan
+from serving.recommendation import Drafter, Recommendation
 from serving.recommender import Recommender
+from serving.rows import FACTS, SCHEMA, Unanswered
 from serving.schemas import DraftRequest, make_draft
 
 CANARY = "canary-4711"
@@ -23,7 +31,7 @@ CANARY = "canary-4711"
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "PART", 4)
+    monkeypatch.setattr(job, "PART", 4)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +49,23 @@ def quiet(done: int, total: int) -> None:
     pass
 
 
+def predict(recommender: Drafter, source: Path, out: Path, identifier: str | None, told: Any = quiet) -> Counts:
+    return batch.predict(plan(source, out, identifier, {}), recommender, told)
+
+
+def counts(drafted: int, refused: int = 0, unanswered: int = 0) -> Counts:
+    return Counts(drafted, refused, unanswered, 0, 0)
+
+
 def test_a_files_drafts_are_the_services(recommender: Recommender, samples: pl.DataFrame, source: Path) -> None:
     out = source.with_name("drafts.parquet")
-    assert predict(recommender, source, out, "hadm_id", quiet) == (11, 0)
+    assert predict(recommender, source, out, "hadm_id") == counts(11)
     drafts = pl.read_parquet(out)
     assert drafts["hadm_id"].to_list() == samples["hadm_id"].to_list()
     assert drafts["row"].to_list() == list(range(11))
     for found, sample in zip(drafts.iter_rows(named=True), samples.iter_rows(named=True), strict=True):
         coded = [{"icd_code": one["icd_code"], "icd_version": one["icd_version"]} for one in sample["diagnoses"]]
-        facts = {name: sample[name] for name in DraftRequest.model_fields if name != "diagnoses"}
+        facts = {name: sample[name] for name in FACTS if name != "diagnoses"}
         admission = DraftRequest.model_validate({"diagnoses": coded, **facts}).to_admission(recommender.vocabulary)
         draft = make_draft("", admission, *recommender.recommend([admission]), recommender)
         assert found["drugs"] == [drug.drug for drug in draft.drugs]
@@ -62,7 +78,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     recommender: Recommender, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, out = source.with_name("whole.parquet"), source.with_name("drafts.parquet")
-    predict(recommender, source, whole, "hadm_id", quiet)
+    predict(recommender, source, whole, "hadm_id")
 
     def stop(done: int, total: int) -> None:
         if done == 8:
@@ -74,7 +90,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     asked: list[int] = []
     real = recommender.recommend
     monkeypatch.setattr(recommender, "recommend", lambda rows: asked.append(len(rows)) or real(rows))
-    predict(recommender, source, out, "hadm_id", quiet)
+    predict(recommender, source, out, "hadm_id")
     assert asked == [3]
     assert out.read_bytes() == whole.read_bytes()
     assert sorted(path.name for path in out.parent.iterdir()) == [
@@ -95,7 +111,7 @@ def test_parts_of_another_file_are_not_taken_for_this_ones(
     with pytest.raises(KeyboardInterrupt):
         predict(recommender, source, out, "hadm_id", stop)
     samples.reverse().write_parquet(source)
-    predict(recommender, source, out, "hadm_id", quiet)
+    predict(recommender, source, out, "hadm_id")
     assert pl.read_parquet(out)["hadm_id"].to_list() == samples["hadm_id"].to_list()[::-1]
 
 
@@ -113,9 +129,9 @@ def test_a_row_that_fits_no_request_is_told_by_place_and_kind_and_loses_nothing(
     ]
     source, out = tmp_path / "admissions.parquet", tmp_path / "drafts.parquet"
     pl.DataFrame(rows).write_parquet(source)
-    assert predict(recommender, source, out, None, quiet) == (2, 4)
+    assert predict(recommender, source, out, None) == counts(2, 4)
     drafts = pl.read_parquet(out)
-    assert drafts.columns == list(batch.SCHEMA)
+    assert drafts.columns == list(SCHEMA)
     assert drafts["error"].to_list() == [
         None,
         "sex: literal_error",
@@ -131,12 +147,75 @@ def test_a_row_that_fits_no_request_is_told_by_place_and_kind_and_loses_nothing(
 def test_diagnoses_in_words_are_asked_in_words(recommender: Recommender, tmp_path: Path) -> None:
     source, out = tmp_path / "admissions.parquet", tmp_path / "drafts.parquet"
     pl.DataFrame({"diagnoses": [[{"text": "Heart failure"}]]}).write_parquet(source)
-    assert predict(recommender, source, out, None, quiet) == (1, 0)
+    assert predict(recommender, source, out, None) == counts(1)
     source.unlink()
     pl.DataFrame({"diagnoses": [["Heart failure"]]}).write_parquet(source)
     drafted = pl.read_parquet(out)["drugs"].to_list()
-    assert predict(recommender, source, out, None, quiet) == (1, 0)
+    assert predict(recommender, source, out, None) == counts(1)
     assert pl.read_parquet(out)["drugs"].to_list() == drafted
+
+
+class Unsure:
+    """A recommender whose server is silent at first."""
+
+    def __init__(self, recommender: Recommender, silent_at: int) -> None:
+        self.vocabulary, self.identity, self._real = recommender.vocabulary, recommender.identity, recommender
+        self.calls, self.silent_at = 0, silent_at
+
+    def attempt(self, admissions: Sequence[Admission]) -> list[Recommendation | Unanswered]:
+        found: list[Recommendation | Unanswered] = [*self._real.recommend(admissions)]
+        self.calls += 1
+        return [Unanswered("timeout"), *found[1:]] if self.calls == self.silent_at else found
+
+
+def test_rows_without_an_answer_are_told_and_the_same_command_asks_only_their_part_again(
+    recommender: Recommender, source: Path
+) -> None:
+    whole, out = source.with_name("whole.parquet"), source.with_name("drafts.parquet")
+    predict(recommender, source, whole, "hadm_id")
+    unsure: Any = Unsure(recommender, silent_at=2)
+    assert predict(unsure, source, out, "hadm_id") == counts(10, unanswered=1)
+    assert pl.read_parquet(out)["error"].to_list() == [None] * 4 + ["no_answer: timeout"] + [None] * 6
+    assert predict(unsure, source, out, "hadm_id") == counts(11)
+    assert unsure.calls == 3 + 1
+    assert out.read_bytes() == whole.read_bytes()
+    assert not out.with_name(f".{out.name}.parts").exists()
+
+
+def test_a_file_that_is_whole_is_not_drafted_again(recommender: Recommender, source: Path) -> None:
+    out, told = source.with_name("drafts.parquet"), list[tuple[int, int]]()
+    unsure: Any = Unsure(recommender, silent_at=0)
+    predict(unsure, source, out, "hadm_id")
+    assert predict(unsure, source, out, "hadm_id", lambda *done: told.append(done)) == counts(11)
+    assert (unsure.calls, told) == (3, [(11, 11)])
+    predict(unsure, source, out, None)
+    assert unsure.calls == 6
+
+
+@given(st.sets(st.integers(0, 80)))
+def test_stretches_hold_every_number_once_in_order_and_none_is_long_or_has_a_gap(numbers: set[int]) -> None:
+    stretches = list(job._stretches(sorted(numbers)))
+    assert [number for stretch in stretches for number in stretch] == sorted(numbers)
+    for stretch in stretches:
+        assert stretch == list(range(stretch[0], stretch[-1] + 1))
+        assert 1 <= len(stretch) <= job._PARTS_READ
+
+
+def test_all_probabilities_are_the_formularys_in_its_order(tiny_cohort: Path, source: Path) -> None:
+    out, popularity = source.with_name("drafts.parquet"), load_baseline("logistic", tiny_cohort)
+    batch.predict(plan(source, out, None, {}, chances=True), popularity, quiet)
+    formulary = json.loads(pl.read_parquet_metadata(out)["rxdraft"])["formulary"]
+    assert formulary == list(popularity.vocabulary.formulary)
+    for draft in pl.read_parquet(out).iter_rows(named=True):
+        chances = dict(zip(formulary, draft["chances"], strict=True))
+        assert [chances[drug] for drug in draft["drugs"]] == pytest.approx(draft["probabilities"])
+
+
+def test_who_knows_no_probabilities_is_not_asked_for_all_of_them(recommender: Recommender, source: Path) -> None:
+    out = source.with_name("drafts.parquet")
+    with pytest.raises(ConfigError, match="knows no probabilities; leave --all-probabilities out"):
+        batch.predict(plan(source, out, None, {}, chances=True), recommender, quiet)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
@@ -153,14 +232,14 @@ def test_a_file_that_holds_no_admissions_is_one_line(
     source = tmp_path / "admissions.parquet"
     source.write_text("no") if columns is None else pl.DataFrame(columns).write_parquet(source)
     with pytest.raises(ConfigError, match=said) as error:
-        predict(recommender, source, tmp_path / "drafts.parquet", identifier, quiet)
+        predict(recommender, source, tmp_path / "drafts.parquet", identifier)
     assert "\n" not in str(error.value)
 
 
 def test_an_empty_file_has_no_draft(recommender: Recommender, samples: pl.DataFrame, source: Path) -> None:
     samples.clear().write_parquet(source)
     out = source.with_name("drafts.parquet")
-    assert predict(recommender, source, out, "hadm_id", quiet) == (0, 0)
+    assert predict(recommender, source, out, "hadm_id") == counts(0)
     assert pl.read_parquet(out).is_empty()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import shutil
@@ -9,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -16,6 +18,8 @@ from etl import prompts
 from etl.cohort import read_prompts, read_samples, to_admission
 from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError, ContractError
+from serving.calibration import Calibration, Votes
+from serving.cut import Cut, Rule
 from serving.decoding.decoder import Ask, Drawn
 from serving.decoding.trie import FormularyTrie
 from serving.engine import Engine
@@ -88,6 +92,99 @@ def test_threads_that_ask_different_adapters_do_not_mix_their_answers(taught_run
         assert [answer.result() for answer in at_once] == one_by_one * 3
 
 
+# --- votes ----------------------------------------------------------------------------------------------
+
+VOTING = Calibration(cut=Cut(Rule.THRESHOLD, 0.4), votes=Votes(5, 1.0, 0.5))
+
+
+@pytest.fixture(scope="module")
+def calibrated(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(checkpoint, tmp_path_factory.mktemp("voting") / "checkpoint"))
+    change_manifest(folder, calibration=VOTING.to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def voting(calibrated: Path) -> Recommender:
+    [found] = load_recommenders([calibrated])
+    assert isinstance(found, Recommender)
+    return found
+
+
+def test_votes_are_the_same_alone_in_a_batch_in_another_order_and_again(voting, admissions):
+    together = voting.recommend(admissions)
+    assert len({drafted.chances for drafted in together}) > 1
+    assert [voting.recommend([admission])[0] for admission in admissions] == together
+    assert voting.recommend(admissions[::-1]) == together[::-1]
+
+
+def test_drafts_that_meet_in_the_scheduler_are_voted_as_in_a_batch(voting, admissions):
+    async def at_once():
+        return await asyncio.gather(*map(voting.draft, admissions))
+
+    assert asyncio.run(at_once()) == voting.recommend(admissions)
+
+
+def test_every_drug_has_the_chance_its_votes_and_its_popularity_give_it(voting, admissions):
+    votes = voting.count_votes(admissions, samples=5, temperature=1.0)
+    assert ((votes >= 0) & (votes <= 5)).all()
+    assert len(np.unique(votes)) > 2  # the lists agree on some drugs and not on others
+    for drafted, counted in zip(voting.recommend(admissions), votes, strict=True):
+        assert drafted.chances == pytest.approx((counted + 0.5 * voting.popularity) / 5.5)
+
+
+def test_a_list_is_the_most_probable_drugs_by_falling_probability(voting, admissions):
+    formulary = voting.vocabulary.formulary
+    for drafted in voting.recommend(admissions):
+        drugs, chances = drafted.answer.drugs, dict(zip(formulary, drafted.chances, strict=True))
+        assert drafted.probabilities == tuple(chances[drug] for drug in drugs)
+        assert list(drafted.probabilities) == sorted(drafted.probabilities, reverse=True)
+        assert drafted.text == prompts.render_answer(drugs)
+        assert set(drugs) == {drug for drug in formulary if chances[drug] >= 0.4} or len(drugs) == 1
+
+
+def test_drugs_without_a_vote_come_by_popularity(voting, admissions):
+    for drafted, votes in zip(voting.recommend(admissions), voting.count_votes(admissions, 5, 1.0), strict=True):
+        unnamed = np.flatnonzero(votes == 0)
+        assert (np.diff(np.array(drafted.chances)[unnamed]) <= 0).all()  # the formulary begins with the commonest
+
+
+def test_popularity_is_the_share_of_training_admissions(voting, tiny_cohort):
+    lists = read_samples(tiny_cohort, "train")["drugs"].to_list()
+    shares = [sum(drug in drugs for drugs in lists) / len(lists) for drug in voting.vocabulary.formulary]
+    assert voting.popularity == pytest.approx(shares)
+
+
+def test_one_list_is_the_uncalibrated_draft_and_knows_no_probability(calibrated, recommender, admissions):
+    [greedy] = load_recommenders([calibrated], k=1)
+    assert greedy.recommend(admissions) == recommender.recommend(admissions)
+    assert {(drafted.probabilities, drafted.chances) for drafted in greedy.recommend(admissions)} == {(None, None)}
+
+
+def test_what_the_model_writes_is_no_matter_of_votes(voting, recommender, admissions):
+    assert voting.recommend(admissions, raw=True) == recommender.recommend(admissions, raw=True)
+
+
+def test_as_many_lists_as_were_calibrated_for_may_be_asked_for_and_no_other_number(calibrated, checkpoint):
+    assert load_recommenders([calibrated], k=5)[0].votes == VOTING.votes
+    with pytest.raises(ConfigError, match=r"k is 7, wanted 1 or 5.*rxdraft calibrate --votes 7"):
+        load_recommenders([calibrated], k=7)
+    with pytest.raises(ConfigError, match=r"k is 5, wanted 1; .*rxdraft calibrate --votes 5"):
+        load_recommenders([checkpoint], k=5)
+
+
+def test_a_draft_names_the_calibration_that_made_its_probabilities_and_no_other(voting, calibrated, recommender):
+    assert voting.identity != recommender.identity
+    assert voting.identity.calibration_sha256 is not None
+    assert load_recommenders([calibrated], k=1)[0].identity == recommender.identity
+
+
+def test_a_calibration_of_another_version_is_refused(copied):
+    change_manifest(copied, calibration={"kind": "older"})
+    with pytest.raises(ContractError, match="rxdraft calibrate"):
+        load_recommenders([copied])
+
+
 # --- questions ------------------------------------------------------------------------------------------
 
 
@@ -124,7 +221,7 @@ def test_a_request_with_a_training_admissions_facts_asks_what_training_asked(rec
     ).rows
     for sample in read_samples(tiny_cohort, "train").iter_rows(named=True):
         codes = [{"icd_code": d["icd_code"], "icd_version": d["icd_version"]} for d in sample["diagnoses"]]
-        facts = {name: sample[name] for name in DraftRequest.model_fields if name != "diagnoses"}
+        facts = {name: sample[name] for name in DraftRequest.model_fields if name in sample and name != "diagnoses"}
         request = DraftRequest.model_validate({"diagnoses": codes, **facts})
         recommender.recommend([request.to_admission(recommender.vocabulary)])
     assert overheard.prompts == [row.input_ids[: row.prompt_tokens] for row in trained]

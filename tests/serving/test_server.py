@@ -213,6 +213,18 @@ def test_recommend_reads_an_admission_from_stdin(life: Life, checkpoint, body, m
     assert json.loads(capsys.readouterr().out)["drugs"] == life.draft.json()["drugs"]
 
 
+def test_one_list_is_the_list_of_a_checkpoint_without_calibration(checkpoint, body, tmp_path, monkeypatch, capsys):
+    (tmp_path / "admission.json").write_text(json.dumps(body))
+    options = ["recommend", "--model", str(checkpoint), "--json", str(tmp_path / "admission.json")]
+    assert run_here(monkeypatch, *options) == run_here(monkeypatch, *options, "--k", "1") == 0
+    decode, printed = json.JSONDecoder().raw_decode, capsys.readouterr().out
+    first, end = decode(printed)
+    second, _ = decode(printed[end:].lstrip())
+    assert first["drugs"] == second["drugs"]
+    assert run_here(monkeypatch, *options, "--k", "5") == 2
+    assert "wanted 1" in capsys.readouterr().err
+
+
 BAD = {
     "no JSON": f'{{"name": "{CANARIES[1]}',
     "a wrong value": json.dumps({"diagnoses": [{"text": "x"}], "age": CANARIES[0]}),

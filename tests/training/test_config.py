@@ -84,6 +84,28 @@ def test_a_value_is_toml_where_it_can_be_and_a_word_else() -> None:
     assert (config.optimizer, config.schedule, config.ranks, config.learning_rate) == ("sgd", "constant", (4,), 1e-4)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "complaint"),
+    [
+        (["method=full"], "keeps its head beside an adapter, and method full has none"),
+        (["sharding=fsdp"], "knows the gradients of layers and adapters, and a label head is neither; take ddp"),
+        (["packing=on"], "packing on is for objective list"),
+        (["loss_on=all"], "loss_on all is for objective list"),
+        (["head_learning_rate=0"], "head_learning_rate"),
+        (["head_weight_decay=-1"], "head_weight_decay"),
+    ],
+)
+def test_what_a_label_head_cannot_learn_beside_is_refused(overrides: list[str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        load_config("labels", overrides)
+
+
+def test_the_settings_of_labels_are_those_of_lists_too() -> None:
+    """Both are compared by one word over one config."""
+    assert load_config("labels", ["objective=list"]).objective == "list"
+    assert load_config("smoke", ["objective=labels"]).head_learning_rate is None
+
+
 def test_an_unknown_config_names_the_shipped_ones() -> None:
     with pytest.raises(ConfigError, match="reference, smoke, tiny_base"):
         load_config("no-such")

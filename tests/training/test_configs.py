@@ -32,7 +32,7 @@ def trained(preset: str, base: Path, cohort: Path, out: Path, *overrides: str) -
 
 
 def test_the_presets_that_are_promised_are_shipped() -> None:
-    assert {"reference", "best", "qlora-16gb", "instruct-lora", "full", "smoke"} <= set(PRESETS)
+    assert {"reference", "best", "labels", "qlora-16gb", "instruct-lora", "full", "smoke"} <= set(PRESETS)
 
 
 def test_every_shipped_config_says_what_it_is_for() -> None:

@@ -81,6 +81,17 @@ def test_a_run_keeps_its_look_in_a_panel_that_others_are_missing_from(tmp_path: 
     assert (line.name, line.look) == ("rank-4", 1)
 
 
+def test_losses_of_lists_and_of_labels_share_no_axis(tmp_path: Path) -> None:
+    for name, objective in {"rank-2": "list", "rank-4": "labels"}.items():
+        log_of(tmp_path / name, 2, validation_loss=1.0)
+        (tmp_path / name / "run.json").write_text(json.dumps({"config": {"objective": objective}}), "utf-8")
+    drawn = {panel.title: [line.name for line in panel.lines] for panel in read_panels(tmp_path)}
+    assert drawn["train loss per learned token"] == drawn["validation loss per answer token"] == ["rank-2"]
+    assert drawn["train loss per drug"] == drawn["validation loss per drug"] == ["rank-4"]
+    assert drawn["gradient norm before clipping"] == ["rank-2", "rank-4"]
+    assert not any("token" in panel.title for panel in read_panels(tmp_path / "rank-4"))
+
+
 def test_real_runs_are_drawn(trained_runs: Path, tmp_path: Path) -> None:
     path = draw_curves(trained_runs, tmp_path / "curves.png")
     with Image.open(path) as image:

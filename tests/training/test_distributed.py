@@ -28,6 +28,8 @@ ADAPTER = [*SETTINGS, "checkpoint_steps=[3]"]
 STOPPING = ["checkpoint_steps=[2, 4]", "validate_every=1", "patience=3"]
 FULL = [*SETTINGS, "method=full", "optimizer=adamw", "learning_rate=1e-3", "batch_size=4", *STOPPING]
 
+LABELS = ["objective=labels", "head_learning_rate=2", *ADAPTER, "validate_every=1"]
+
 JOBS = """
 import json, os, sys
 from pathlib import Path
@@ -76,6 +78,8 @@ def together(tiny_cohort: Path, random_base: Path, tmp_path_factory: pytest.Temp
     jobs = [
         (str(folder / "ddp"), ADAPTER),
         (str(folder / "ddp-micro"), [*ADAPTER, "micro_batch_size=1"]),
+        (str(folder / "labels"), LABELS),
+        (str(folder / "labels-micro"), [*LABELS, "micro_batch_size=1"]),
         (str(folder / "fsdp"), [*ADAPTER, "sharding=fsdp"]),
         (str(folder / "fsdp-full"), [*FULL, "sharding=fsdp"]),
         (str(folder / "fsdp-full-twice"), [*FULL, "sharding=fsdp", "checkpoint_steps=[2]"]),
@@ -99,8 +103,8 @@ def alone(tiny_cohort: Path, random_base: Path, tmp_path_factory: pytest.TempPat
 
 def weights(runs: Path) -> dict[str, torch.Tensor]:
     newest = find_checkpoints(runs)[-1]
-    [path] = newest.glob(f"{read_manifest(newest).weights_folder}/*.safetensors")
-    return load_file(path)
+    files = newest.glob(f"{read_manifest(newest).weights_folder}/*.safetensors")
+    return {name: weight for path in files for name, weight in load_file(path).items()}
 
 
 def log_of(runs: Path) -> list[dict[str, Any]]:
@@ -128,6 +132,19 @@ def test_two_processes_and_every_micro_batch_learn_the_same_b(together: Path, al
         assert_same(alone("micro", *ADAPTER, f"micro_batch_size={size}"), one, 1e-6)
     assert_same(together / "ddp", one, 1e-6)
     assert_same(together / "ddp-micro", one, 1e-6)
+
+
+def test_two_processes_and_every_micro_batch_learn_the_same_label_head(
+    together: Path, alone: Callable[..., Path]
+) -> None:
+    """Dropout included; with micro-batches of one row, one process ends with a stand-in."""
+    one = alone("one", *LABELS, "micro_batch_size=5")
+    moved = {name for name, weight in weights(one).items() if weight.abs().max() > 1e-3}
+    assert {"value", "whole", "bias"} <= moved
+    assert any("lora_B" in name for name in moved)
+    assert_same(alone("micro", *LABELS, "micro_batch_size=2"), one, 1e-7)
+    assert_same(together / "labels", one, 1e-7)
+    assert_same(together / "labels-micro", one, 1e-7)
 
 
 def test_a_base_spread_over_two_processes_learns_the_same_b(together: Path, alone: Callable[..., Path]) -> None:

@@ -15,7 +15,8 @@ from transformers import AutoModelForCausalLM
 
 from training import methods
 from training.config import TrainConfig, load_config
-from training.optimisers import learning_rate, make_optimizers
+from training.labels import LabelHead
+from training.optimisers import learning_rate, make_optimizers, set_rate
 
 IDS = torch.arange(2, 42).reshape(2, 20)
 
@@ -99,6 +100,28 @@ def test_weight_decay_of_adamw_is_exactly_a_factor(random_base: Path) -> None:
     weight.grad = torch.zeros_like(weight)
     adamw.step()
     torch.testing.assert_close(weight, torch.full_like(weight, 2.0 * (1 - 0.1 * 0.5)))
+
+
+def test_a_label_head_has_a_rate_of_its_own_and_its_biases_no_decay(random_base: Path) -> None:
+    model, _ = built(random_base)
+    settings = load_config("smoke", ["learning_rate=1e-2", "head_learning_rate=3e-3", "head_weight_decay=0.1"])
+    head = LabelHead(64, 9)
+    [adamw] = make_optimizers(settings, model, head)
+    set_rate(adamw, 0.5e-2)  # half of the highest
+    held = {id(w): (group["lr"], group["weight_decay"]) for group in adamw.param_groups for w in group["params"]}
+    assert len(held) == sum(1 for w in (*model.parameters(), *head.parameters()) if w.requires_grad)
+    for weight in (weight for weight in model.parameters() if weight.requires_grad):
+        assert held[id(weight)] == (0.5e-2, 0)
+    for name, weight in head.named_parameters():
+        decay = 0 if name in ("bias", "norm.weight", "norm.bias") else 0.1
+        assert held[id(weight)] == (pytest.approx(1.5e-3), decay), name
+
+
+def test_a_label_head_without_a_rate_takes_the_adapters(random_base: Path) -> None:
+    model, _ = built(random_base)
+    [sgd] = make_optimizers(load_config("smoke", ["optimizer=sgd"]), model, LabelHead(64, 9))
+    set_rate(sgd, 0.25)
+    assert {group["lr"] for group in sgd.param_groups} == {0.25}
 
 
 @pytest.mark.skipif(not find_spec("bitsandbytes"), reason="bitsandbytes is not installed")

@@ -56,6 +56,7 @@ def test_packing_is_chosen_only_where_varlen_attention_runs() -> None:
     assert packs(auto, "flash_attention_2")
     assert not packs(auto, "sdpa")
     assert not packs(off, "flash_attention_2")
+    assert not packs(load_config("labels"), "flash_attention_2")
 
 
 def test_packing_by_name_is_refused_in_one_line_where_it_would_be_slower() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from etl import artefacts
-from etl.errors import ContractError
+from etl.errors import ConfigError, ContractError
 from training import base as bases
 from training.checkpoint import checked_weights
 from training.export.card import render_card
@@ -44,6 +44,11 @@ def export_model(
         ConfigError, ContractError: checkpoint, base, cohort and `out` do not fit together.
     """
     manifest = read_manifest(checkpoint)
+    if manifest.objective == "labels":
+        raise ConfigError(
+            f"{checkpoint} has a label head, which no loader of adapters or models knows, and writes no list without; "
+            "serve it with `rxdraft serve`, or export one of objective list"
+        )
     weights = checked_weights(checkpoint, manifest)
     artefacts.check_replaceable(out, ORIGIN, "rxdraft export-model")
     full = manifest.method == "full"

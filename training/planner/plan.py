@@ -14,8 +14,8 @@ from training.planner.planner import Planner, Work
 
 GIB = 2**30
 BATCHES = (1, 2, 4, 8, 16)
-PRETRAINING = "tiny_base"
-"""The shipped config that is no preset for a user's base."""
+NO_PRESETS = ("labels", "tiny_base")
+"""Shipped configs that are for the tiny base alone."""
 
 _BITS = {"qlora": 4}
 
@@ -131,7 +131,7 @@ def presets(
         assumed: what no configuration tells.
         on_preset: told how many presets are done, of how many.
     """
-    names = [name for name in shipped_configs() if name != PRETRAINING]
+    names = [name for name in shipped_configs() if name not in NO_PRESETS]
     rows = []
     for done, name in enumerate(names, start=1):
         config = load_config(name)

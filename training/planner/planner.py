@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from etl.errors import ConfigError
 from training.config import TrainConfig
 from training.methods import count_trainable
 from training.planner import four_bit
@@ -51,9 +52,17 @@ class Planner:
         base: the base's configuration, as transformers has it.
         config: of the run.
         rank: of the adapter; ignored by method full.
+
+    Raises:
+        ConfigError: the config is of another objective than is counted here.
     """
 
     def __init__(self, base: Any, config: TrainConfig, rank: int) -> None:
+        if config.objective == "labels":
+            raise ConfigError(
+                "plan counts runs of objective list; take --set objective=list for all but the label head, which adds "
+                "16 bytes to each of its hidden_size x (hidden_size + 4 x drugs) weights under adamw"
+            )
         self.config = config
         self.rank = 0 if config.method == "full" else rank
         self.model = build(base, config, self.rank)

@@ -93,6 +93,7 @@ def evaluated(cohort: Path, runs: Path, out: Path, names: tuple[str, ...] = ("po
         "formulary": len(formulary),
         "interactions_sha256": interactions.digest,
         "selected": SELECTED,
+        "matched_lengths": False,
         "rows": [{**asdict(row), "drugs_ever_drafted": 9} for row in rows],
         "checkpoints": {row.name: _described(runs, row) for row in rows if row.rank},
         "redrawn": {"draws": 200, "seed": 0},
@@ -115,7 +116,15 @@ def _drafts(samples: pl.DataFrame, formulary: list[str], row: Row) -> pl.DataFra
 def _described(runs: Path, row: Row) -> dict[str, Any]:
     path = runs / f"rank-{row.rank}" / f"step-{row.step:06d}"
     losses = {"train": 0.5, "validation": 1 / (row.step or 1)}
-    return {"path": str(path), "scaling": 1.0, "losses": losses, "weights_sha256": "a" * 64, "base_sha256": "b" * 64}
+    about = {"objective": "list", "calibrated": False}
+    return {
+        **about,
+        "path": str(path),
+        "scaling": 1.0,
+        "losses": losses,
+        "weights_sha256": "a" * 64,
+        "base_sha256": "b" * 64,
+    }
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from etl import prompts
 from etl.cohort import read_samples, to_admission
+from serving.decoding import attention, decoder
 from serving.decoding.decoder import Ask, Drawn, ListDecoder, draw_lists
 from serving.decoding.trie import FormularyTrie
 from serving.recommender import Recommender, load_recommenders
@@ -91,6 +93,47 @@ def test_a_list_is_the_same_whoever_is_answered_beside_it(
     assert [[one.items for one in shuffled[order.index(i)]] for i in range(len(asks))] == items
 
 
+@pytest.mark.parametrize(("few", "most_read"), [(1, 1024), (16, 7), (1000, 200)])
+def test_a_list_is_the_same_however_prompts_are_cut_and_attended(
+    model: Any, recommender: Recommender, encoded: list[list[int]], few: int, most_read: int, monkeypatch: Any
+) -> None:
+    """The few tokens that attend together, and the most of prompts in one pass, are matters of speed."""
+    asks = [Ask(ids, 100, most_items=4, samples=3 * (i % 2), seed=i) for i, ids in enumerate(encoded[:6])]
+    usual = drawn(model, recommender.trie, asks, rows=9)
+    monkeypatch.setattr(attention, "FEW", few)
+    monkeypatch.setattr(decoder, "MOST_READ", most_read)
+    found = drawn(model, recommender.trie, asks, rows=9)
+    assert [[one.items for one in lists] for lists in found] == [[one.items for one in lists] for lists in usual]
+
+
+def test_the_samples_of_an_ask_differ_and_those_of_the_same_seed_do_not(
+    model: Any, recommender: Recommender, encoded: list[list[int]]
+) -> None:
+    ask = Ask(encoded[0], 150, most_items=6, samples=8, seed=1)
+    [first], [again], [other] = (
+        drawn(model, recommender.trie, [one]) for one in (ask, ask, replace(ask, seed=2, samples=3))
+    )
+    assert first == again
+    assert len({one.items for one in first}) > 4
+    assert not {one.items for one in first} & {one.items for one in other}
+
+
+def test_a_list_does_not_hang_on_how_many_samples_are_drawn_beside_it(
+    model: Any, recommender: Recommender, encoded: list[list[int]]
+) -> None:
+    ask = Ask(encoded[0], 150, most_items=6, samples=2, seed=1)
+    [two], [eight] = (drawn(model, recommender.trie, [one]) for one in (ask, replace(ask, samples=8)))
+    assert [one.items for one in two] == [one.items for one in eight[:2]]
+
+
+def test_lists_at_temperatures_near_zero_are_the_greedy_one(
+    model: Any, recommender: Recommender, encoded: list[list[int]]
+) -> None:
+    [[greedy]] = drawn(model, recommender.trie, [Ask(encoded[0], 150, most_items=6)])
+    [cold] = drawn(model, recommender.trie, [Ask(encoded[0], 150, most_items=6, samples=4, temperature=1e-6)])
+    assert {one.items for one in cold} == {greedy.items}
+
+
 def test_removed_probability_does_not_hang_on_the_batch_beyond_rounding(
     model: Any, recommender: Recommender, encoded: list[list[int]]
 ) -> None:
@@ -132,12 +175,15 @@ def test_a_cancelled_ask_frees_its_rows_and_disturbs_nobody(
 ) -> None:
     kept, other = Ask(encoded[0], 150, most_items=6), Ask(encoded[1], 150, most_items=6, samples=3)
     [alone] = drawn(model, recommender.trie, [kept])
-    decoder = ListDecoder(model, recommender.trie, 4)
-    [_, cancelled], done = decoder.admit([kept, other])
-    decoder.cancel(cancelled)
-    assert decoder.free == 3
-    while decoder.busy:
-        done |= decoder.step()
+    running = ListDecoder(model, recommender.trie, 4)
+    [_, cancelled] = running.admit([kept, other])
+    done: dict[int, list[Drawn]] = {}
+    for _ in range(4):  # by now the samples have parted
+        done |= running.step()
+    running.cancel(cancelled)
+    assert running.free == 3
+    while running.busy:
+        done |= running.step()
     assert [list(found) for found in done.values()] == [alone]
 
 

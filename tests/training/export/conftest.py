@@ -13,6 +13,7 @@ from etl import prompts
 from training import base as bases
 from training import checkpoint, methods
 from training.config import load_config
+from training.labels import LabelHead
 from training.manifest import FORMAT, Manifest, read_manifest, write_manifest
 
 RANK = 4
@@ -20,7 +21,13 @@ RANK = 4
 
 @pytest.fixture
 def make_checkpoint(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> Callable[..., Path]:
-    def make(method: str = "fa-lora", scaling: str = "alpha", open_data: bool = False, base: str | None = None) -> Path:
+    def make(
+        method: str = "fa-lora",
+        scaling: str = "alpha",
+        open_data: bool = False,
+        base: str | None = None,
+        objective: str = "list",
+    ) -> Path:
         config = load_config("smoke", [f"method={method}", f"scaling={scaling}", f"ranks=[{RANK}]"])
         rank = 0 if method == "full" else RANK
         model = methods.attach(bases.load_model(random_base, torch.float32, "sdpa"), config, rank)
@@ -34,7 +41,7 @@ def make_checkpoint(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> Cal
             base=base or str(random_base),
             base_revision=None,
             base_sha256=bases.base_sha256(random_base),
-            objective="list",
+            objective=objective,
             method=method,
             rank=rank,
             alpha=config.alpha if rank else 0,
@@ -66,7 +73,8 @@ def make_checkpoint(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> Cal
         )
         folder = tmp_path / "runs" / f"{method}-{scaling}" / "step-000002"
         tokenizer = bases.load_tokenizer(random_base)
-        checkpoint.save(folder, model, tokenizer, [], tiny_cohort, manifest)
+        head = LabelHead(model.config.hidden_size, 3) if objective == "labels" else None
+        checkpoint.save(folder, model, tokenizer, [], tiny_cohort, manifest, head)
         return folder
 
     return make

@@ -335,3 +335,10 @@ def test_a_changed_checkpoint_is_refused(make_checkpoint: Make, tmp_path: Path) 
 )
 def test_a_hub_id_is_told_from_a_folder(base: str, is_one: bool) -> None:
     assert is_hub_id(base) is is_one
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_label_head_is_not_left_behind_in_silence(make_checkpoint: Make, tmp_path: Path, merge: bool) -> None:
+    with pytest.raises(ConfigError, match="has a label head, which no loader of adapters or models knows"):
+        export_model(make_checkpoint(objective="labels"), tmp_path / "out", merge=merge)
+    assert not (tmp_path / "out").exists()

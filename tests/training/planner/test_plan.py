@@ -161,3 +161,9 @@ def test_the_command_tells_people_what_it_tells_programs() -> None:
     read, told = json.loads(run("--json", "--gpu", "24GB")), run("--gpu", "24GB")
     for part in (f"{read['parameters']:,}", f"{read['trainable']:,}", "This run needs a card of 16 GB", "qlora-16gb"):
         assert part in told
+
+
+def test_label_heads_are_not_counted_and_that_is_said() -> None:
+    with pytest.raises(ConfigError, match="plan counts runs of objective list; take --set objective=list"):
+        tiny("fa-lora", "objective=labels")
+    assert Planner(base_config("tiny"), load_config("labels", ["objective=list"]), 8).trainable

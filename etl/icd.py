@@ -1,11 +1,11 @@
 """ICD codes of either version in one currency: ICD-10 categories of three characters, and their chapters.
 
-icd9_to_icd10.csv gives the category of an ICD-9-CM code by its longest listed prefix. Source: the 2018 General
+vocabulary/icd9_to_icd10.csv gives the category of an ICD-9-CM code by its longest listed prefix. Source: 2018 General
 Equivalence Mappings of CMS, a work of the US Government in the public domain (data.nber.org/gem/icd9toicd10cmgem.csv,
 sha256 a4da8e8a59b3f7c6...): of each code the first ICD-10-CM code named, cut to three characters, written as
 prefixes that give each of the 14,142 its own answer. A code that CMS gives no equivalent keeps its own category.
 
-icd10_chapters.csv: the chapters of ICD-10-CM, from its tabular list (CDC/NCHS, public domain).
+vocabulary/icd10_chapters.csv: the chapters of ICD-10-CM, from its tabular list (CDC/NCHS, public domain).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
-from etl.domain import Admission, Diagnosis
+from etl.domain import Diagnosis
 
 
 def category(icd_code: str, icd_version: int) -> str:
@@ -50,11 +50,6 @@ def categories(diagnoses: Iterable[Diagnosis]) -> set[str]:
     return {category(d.icd_code, d.icd_version) for d in diagnoses if d.icd_code and d.icd_version}
 
 
-def known_diagnoses(admission: Admission) -> tuple[Diagnosis, ...]:
-    """Return the diagnoses a baseline goes by: this stay's, or where they are not known, those of earlier stays."""
-    return admission.diagnoses or admission.earlier_diagnoses or ()
-
-
 @cache
 def _icd9_prefixes() -> dict[str, str]:
     return {row["icd9_prefix"]: row["icd10_category"] for row in _rows("icd9_to_icd10.csv")}
@@ -67,5 +62,5 @@ def _chapters() -> tuple[list[str], list[str], list[str]]:
 
 
 def _rows(table: str) -> list[dict[str, str]]:
-    text = (files("serving.baselines") / table).read_text("utf-8")
+    text = (files("etl") / "vocabulary" / table).read_text("utf-8")
     return list(csv.DictReader(text.splitlines()))

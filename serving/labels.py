@@ -1,0 +1,83 @@
+"""The recommender of models that score every drug: one pass over the question, and the list is where it is cut."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from math import inf
+from pathlib import Path
+
+from etl.domain import Admission
+from etl.errors import ConfigError, ContractError
+from serving.checkpoint_recommender import CheckpointRecommender
+from serving.curves import to_probabilities
+from serving.cut import Floats
+from serving.engine import Engine
+from serving.recommendation import Recommendation
+from training.manifest import Manifest
+
+_PART = 256
+"""Admissions encoded before they are read."""
+
+
+class LabelRecommender(CheckpointRecommender):
+    """A checkpoint with a label head: a probability for every drug of the formulary."""
+
+    def __init__(self, engine: Engine, checkpoint: Path, manifest: Manifest) -> None:
+        """Load the checkpoint's adapter, head and vocabulary.
+
+        Raises:
+            ContractError: the checkpoint is damaged, its prompts are of another version than this code's, or its head
+                is of another formulary.
+        """
+        super().__init__(engine, checkpoint, manifest)
+        if (labels := engine.count_labels(self.adapter)) != len(self.vocabulary.formulary):
+            raise ContractError(
+                f"{checkpoint} has a head for {labels} drugs and a formulary of {len(self.vocabulary.formulary)}; "
+                "copy the whole checkpoint, or remove it and train again"
+            )
+
+    def scores(self, admissions: Sequence[Admission]) -> Floats:
+        """Return what the model alone says of every drug before calibration, in [0, 1], (admissions, formulary).
+
+        Raises:
+            ConfigError: an admission has no diagnosis to go by.
+        """
+        encoded, _ = self.encode(admissions)
+        return to_probabilities(self.engine.label_logits(encoded, self.adapter))
+
+    def recommend(self, admissions: Sequence[Admission], *, raw: bool = False) -> list[Recommendation]:
+        """Draft a list of formulary drugs for each admission.
+
+        Args:
+            admissions: each with a diagnosis.
+            raw: refused, since the model writes nothing.
+
+        Raises:
+            ConfigError: an admission has no diagnosis to go by, or what the model writes was asked for.
+        """
+        if raw:
+            raise ConfigError(f"{self.checkpoint} is a label model, which writes nothing; leave --raw out")
+        parts = (admissions[start : start + _PART] for start in range(0, len(admissions), _PART))
+        return [drafted for part in parts for drafted in self._recommend_part(part)]
+
+    async def draft(self, admission: Admission, seconds: float = inf) -> Recommendation:
+        """Draft a list for one admission together with whatever other threads and tasks ask for meanwhile.
+
+        Args:
+            admission: with a diagnosis.
+            seconds: until `LateError`.
+
+        Raises:
+            ConfigError: the admission has no diagnosis to go by.
+            BusyError, LateError: too many ask at once.
+        """
+        [ids], [dropped] = await asyncio.to_thread(self.encode, [admission])  # would hold up the event loop
+        logits = await asyncio.wrap_future(self.engine.gatherer.submit(ids, self.adapter, seconds))
+        [recommendation] = self._recommendations(to_probabilities(logits)[None], [admission], [dropped])
+        return recommendation
+
+    def _recommend_part(self, admissions: Sequence[Admission]) -> list[Recommendation]:
+        encoded, dropped = self.encode(admissions)
+        scores = to_probabilities(self.engine.label_logits(encoded, self.adapter))
+        return self._recommendations(scores, admissions, dropped)
