@@ -21,9 +21,9 @@ import evaluation.review.commands
 import evaluation.statistics.commands
 import evaluation.strategies.commands
 import evaluation.sweep.commands
+import serving.batch.commands
 import serving.calibrate_commands
 import serving.commands
-import serving.predict_commands
 import training.commands
 import training.export_commands
 import training.plan_commands
@@ -46,7 +46,7 @@ for command in (
     training.export_commands.export_model,
     serving.calibrate_commands.calibrate,
     serving.commands.recommend,
-    serving.predict_commands.predict,
+    serving.batch.commands.predict,
     serving.commands.serve,
     evaluation.commands.evaluate,
     evaluation.baseline_commands.baselines,

@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from etl.prompts import TooLongError
 from serving.explain import explain_in_time
 from serving.recommendation import BusyError, Drafter, LateError
 from serving.schemas import Draft, DraftRequest, describe_errors, make_draft
@@ -94,6 +95,8 @@ async def create_draft(request: Request, body: DraftRequest) -> Any:
         return _again("Too many drafts are asked for", 1)
     except LateError:
         return problem(504, "The draft was not done in time")
+    except TooLongError:
+        return problem(422, "The drugs alone are more than the model's prompt holds; give fewer")
     explanation = None
     if body.explain:
         left = DEADLINE_SECONDS - (time.monotonic() - asked)

@@ -26,9 +26,7 @@ def calibrate(
     ] = None,
     blend: Annotated[
         bool,
-        typer.Option(
-            help="Blend with logistic regression on codes and history as far as that helps."
-        ),
+        typer.Option(help="Blend with logistic regression on codes and history as far as that helps."),
     ] = True,
     base: BASE = None,
 ) -> None:

@@ -73,6 +73,7 @@ class CheckpointRecommender:
 
         Raises:
             ConfigError: an admission has no diagnosis to go by.
+            TooLongError: one has too many drugs for the prompt.
         """
         if any(not admission.diagnoses and admission.earlier_diagnoses is None for admission in admissions):
             raise ConfigError("an admission without a diagnosis; wanted at least one")

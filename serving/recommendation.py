@@ -59,6 +59,7 @@ class Drafter(Protocol):
 
         Raises:
             ConfigError: an admission has no diagnosis to go by.
+            TooLongError: one has too many drugs for the model's prompt.
         """
         ...
 
@@ -71,6 +72,7 @@ class Drafter(Protocol):
 
         Raises:
             ConfigError: the admission has no diagnosis to go by.
+            TooLongError: it has too many drugs for the model's prompt.
             BusyError, LateError: too many ask at once.
         """
         ...

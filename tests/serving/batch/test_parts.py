@@ -17,13 +17,13 @@ import rxdraft
 from etl.cohort import read_samples
 from etl.domain import Admission
 from etl.errors import ConfigError
-from serving import batch, job
 from serving.baselines.service import load_baseline
-from serving.batch import Counts
-from serving.job import plan
+from serving.batch import job, parts
+from serving.batch.job import plan
+from serving.batch.parts import Counts
+from serving.batch.rows import FACTS, SCHEMA, Unanswered
 from serving.recommendation import Drafter, Recommendation
 from serving.recommender import Recommender
-from serving.rows import FACTS, SCHEMA, Unanswered
 from serving.schemas import DraftRequest, make_draft
 
 CANARY = "canary-4711"
@@ -50,7 +50,7 @@ def quiet(done: int, total: int) -> None:
 
 
 def predict(recommender: Drafter, source: Path, out: Path, identifier: str | None, told: Any = quiet) -> Counts:
-    return batch.predict(plan(source, out, identifier, {}), recommender, told)
+    return parts.predict(plan(source, out, identifier, {}), recommender, told)
 
 
 def counts(drafted: int, refused: int = 0, unanswered: int = 0) -> Counts:
@@ -203,7 +203,7 @@ def test_stretches_hold_every_number_once_in_order_and_none_is_long_or_has_a_gap
 
 def test_all_probabilities_are_the_formularys_in_its_order(tiny_cohort: Path, source: Path) -> None:
     out, popularity = source.with_name("drafts.parquet"), load_baseline("logistic", tiny_cohort)
-    batch.predict(plan(source, out, None, {}, chances=True), popularity, quiet)
+    parts.predict(plan(source, out, None, {}, chances=True), popularity, quiet)
     formulary = json.loads(pl.read_parquet_metadata(out)["rxdraft"])["formulary"]
     assert formulary == list(popularity.vocabulary.formulary)
     for draft in pl.read_parquet(out).iter_rows(named=True):
@@ -214,7 +214,7 @@ def test_all_probabilities_are_the_formularys_in_its_order(tiny_cohort: Path, so
 def test_who_knows_no_probabilities_is_not_asked_for_all_of_them(recommender: Recommender, source: Path) -> None:
     out = source.with_name("drafts.parquet")
     with pytest.raises(ConfigError, match="knows no probabilities; leave --all-probabilities out"):
-        batch.predict(plan(source, out, None, {}, chances=True), recommender, quiet)
+        parts.predict(plan(source, out, None, {}, chances=True), recommender, quiet)
     assert not out.exists()
 
 

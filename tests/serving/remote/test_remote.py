@@ -24,13 +24,14 @@ from etl.errors import ConfigError
 from etl.outside.ask import Limits
 from etl.outside.firewall import Passage, Provenance
 from etl.prompts import Outcome
-from serving import job, predicting
-from serving.predicting import Elsewhere, Settings
+from serving.batch import job
+from serving.batch import predict as predicting
+from serving.batch.predict import Elsewhere, Settings
+from serving.batch.rows import Unanswered, left_out
 from serving.recommendation import BusyError, LateError, Recommendation
 from serving.recommender import Recommender
-from serving.remote import RemoteRecommender, Server
-from serving.remote_engine import NOBODY, Questions
-from serving.rows import Unanswered, left_out
+from serving.remote.engine import NOBODY, Questions
+from serving.remote.recommender import RemoteRecommender, Server
 from tests.etl.outside.fake_server import FakeServer, Reply, completion, failure
 from tests.etl.outside.fixtures import plain_server as plain_server
 
@@ -291,7 +292,7 @@ def test_a_single_draft_is_late_or_refused_as_a_drafter_promises(
     engine.write = lambda ids: failure(503)
     with pytest.raises(BusyError, match="server_error"):
         asyncio.run(remote.draft(admissions[0], 60))
-    monkeypatch.setattr("serving.remote.MOST_WAITING", 0)
+    monkeypatch.setattr("serving.remote.recommender.MOST_WAITING", 0)
     with pytest.raises(BusyError, match="under way"):
         asyncio.run(remote.draft(admissions[0], 60))
     with pytest.raises(ConfigError, match="without a diagnosis"):

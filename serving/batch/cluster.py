@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import ConfigError, RxdraftError
-from serving.batch import Counts, collect, draft_part
-from serving.job import Job
+from serving.batch.job import Job
+from serving.batch.parts import Counts, collect, draft_part
 from serving.loading import loader
 from serving.recommendation import Drafter
 

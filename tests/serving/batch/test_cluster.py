@@ -17,8 +17,9 @@ import pytest
 
 from etl.cohort import read_samples
 from etl.errors import ConfigError
-from serving import cluster, job, predicting
-from serving.predicting import Settings
+from serving.batch import cluster, job
+from serving.batch import predict as predicting
+from serving.batch.predict import Settings
 
 
 def quiet(done: int, total: int) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import polars as pl
 
 from etl import artefacts, kept
-from serving.job import Job, read_parts
+from serving.batch.job import Job, read_parts
+from serving.batch.rows import NO_ANSWER, about, draft_rows
 from serving.recommendation import Drafter
-from serving.rows import NO_ANSWER, about, draft_rows
 
 _ABOUT = "rxdraft.about"
 """Of a part's metadata: who drafted it."""

@@ -12,7 +12,7 @@ import polars as pl
 
 from etl import artefacts
 from etl.errors import ConfigError
-from serving.rows import FACTS
+from serving.batch.rows import FACTS
 
 PART = 256
 """Rows drafted between two files: what a kill can cost."""

@@ -12,12 +12,12 @@ from etl.artefacts import sha256_file
 from etl.errors import ConfigError
 from etl.outside.ask import Limits
 from etl.outside.firewall import Passage, Provenance, affirmation_form, let_pass
-from serving import batch
 from serving.baselines.service import baseline_name
-from serving.batch import Counts
-from serving.job import Job, plan
+from serving.batch import parts
+from serving.batch.job import Job, plan
+from serving.batch.parts import Counts
 from serving.loading import loader
-from serving.remote_engine import Way
+from serving.remote.engine import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +74,12 @@ def predict(settings: Settings, told: Callable[[int, int], None]) -> Counts:
         return _predict_elsewhere(settings, settings.elsewhere, told)
     load = loader(settings.model, settings.base, settings.data, settings.k)
     job = _plan(settings, {})
-    if (counts := batch.standing(job)) is not None:
+    if (counts := parts.standing(job)) is not None:
         told(job.rows, job.rows)
         return counts
     if settings.ray is None:
-        return batch.predict(job, load(), told)
-    from serving.cluster import Model, predict_on_ray
+        return parts.predict(job, load(), told)
+    from serving.batch.cluster import Model, predict_on_ray
 
     if baseline_name(settings.model) is not None:
         load()  # fitted once, before every worker would
@@ -88,12 +88,12 @@ def predict(settings: Settings, told: Callable[[int, int], None]) -> Counts:
 
 
 def _predict_elsewhere(settings: Settings, server: Elsewhere, told: Callable[[int, int], None]) -> Counts:
-    from serving.remote import RemoteRecommender, Server, checked_manifest
+    from serving.remote.recommender import RemoteRecommender, Server, checked_manifest
 
     checked_manifest(settings.model)
     url = urlsplit(server.url)
     job = _plan(settings, {"endpoint": url.netloc + url.path, "served_as": server.model, "sent": server.way})
-    if (counts := batch.standing(job)) is not None:
+    if (counts := parts.standing(job)) is not None:
         told(job.rows, job.rows)
         return counts
     limits = Limits(server.concurrency, server.requests_per_minute, tries=server.tries)
@@ -111,7 +111,7 @@ def _predict_elsewhere(settings: Settings, server: Elsewhere, told: Callable[[in
 
     recommender.answered = lambda answers: told(rows_done + answers, job.rows)  # within a part: an answer takes long
     try:
-        return batch.predict(job, recommender, part_done)
+        return parts.predict(job, recommender, part_done)
     finally:
         recommender.close()
 

@@ -1,6 +1,6 @@
 """A table of admissions as a table of drafts. Rows are what the API takes, a column a field; the answers are the API's.
 
-It knows no file: `serving.batch` cuts one into tables.
+It knows no file: `serving.batch.parts` cuts one into tables.
 """
 
 from __future__ import annotations

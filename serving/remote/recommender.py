@@ -1,7 +1,7 @@
 """A checkpoint that another program serves: an OpenAI-compatible engine writes the list, all else is as here.
 
 The checkpoint gives prompts, vocabulary and formulary. The answer is read as it was written; drugs outside the
-formulary are left out of the draft, and `serving.rows.left_out` counts them.
+formulary are left out of the draft, and `serving.batch.rows.left_out` counts them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from etl.errors import ConfigError, ContractError
 from etl.outside.ask import Interview, Limits
 from etl.outside.endpoint import Decoding, Reply
 from etl.outside.firewall import Passage
-from serving.answers import Answers, open_answers
+from serving.batch.rows import Unanswered
 from serving.recommendation import BusyError, LateError, Recommendation
-from serving.remote_engine import Prompt, Questions, RemoteEngine, Way
-from serving.rows import Unanswered
+from serving.remote.answers import Answers, open_answers
+from serving.remote.engine import Prompt, Questions, RemoteEngine, Way
 from serving.schemas import ModelIdentity
 from serving.vocabulary import Vocabulary, read_vocabulary
 from training.manifest import Manifest, read_manifest

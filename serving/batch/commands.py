@@ -11,7 +11,7 @@ from etl.outside.options import Affirmation, Concurrency, Endpoint, PerMinute, T
 from serving.loading import BASE, DATA, MODEL
 
 if TYPE_CHECKING:
-    from serving.batch import Counts
+    from serving.batch.parts import Counts
 
 
 def predict(
@@ -64,7 +64,7 @@ def predict(
     """
     from etl.errors import ConfigError
     from etl.progress import bars
-    from serving.predicting import Elsewhere, Settings, predict, rehearse
+    from serving.batch.predict import Elsewhere, Settings, predict, rehearse
 
     if not admissions.is_file():
         raise ConfigError(f"{admissions} is no file; give a Parquet file of admissions")
