@@ -6,7 +6,7 @@ PIP    := $(VENV)/bin/python -m pip --disable-pip-version-check
 RX     := $(VENV)/bin/rxdraft
 READY  := $(VENV)/.installed
 
-.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep bench-serve-model recipe format clean
+.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep bench-serve-model formulations recipe format clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,6 +34,7 @@ bench: ## All benchmarks at the small size; JSON on the last line of each
 	$(MAKE) bench-evaluate ARGS=--quick
 	$(MAKE) bench-train ARGS=--quick
 	$(MAKE) bench-train-gpu ARGS=--toy
+	$(VENV)/bin/python benchmarks/bench_serve_model.py --toy --quick
 
 bench-etl: $(READY) ## The ETL at full MIMIC-IV size beside DuckDB, Polars and pandas; ARGS=--quick for a twentieth
 	$(VENV)/bin/python benchmarks/bench_etl.py $(ARGS)
@@ -47,8 +48,11 @@ bench-train-gpu: $(READY) ## A step of the 8B shape on CUDA beside PEFT and Trai
 bench-kill-sweep: $(READY) ## Twenty kill -9 during a sweep, then its bits beside an undisturbed one's
 	$(VENV)/bin/python benchmarks/kill_sweep.py $(ARGS)
 
-bench-serve-model: demo ## Drafts of the demo's last checkpoint: one by one, sixteen at once, ten votes
+bench-serve-model: demo ## Drafts of the demo's last list checkpoint: one by one, sixteen at once, ten votes
 	$(VENV)/bin/python benchmarks/bench_serve_model.py --runs $(DEMO)/runs --data $(DEMO)/cohort $(ARGS)
+
+formulations: $(READY) ## docs/formulations.md anew: lists, votes, yes/no and labels on three hospitals, hours of one core
+	$(VENV)/bin/python benchmarks/formulations.py --work $(DEMO)/formulations --write docs/formulations.md $(ARGS)
 
 recipe: $(READY) ## docs/recipe.md anew: the ablation on the synthetic hospital, about an hour of one core
 	$(VENV)/bin/python benchmarks/ablate_recipe.py --work $(DEMO)/recipe --write docs/recipe.md $(ARGS)

@@ -108,6 +108,10 @@ def _diagnosis(diagnosis: Diagnosis) -> str:
 # --- the question as token ids ------------------------------------------------------------------------
 
 
+class TooLongError(ConfigError):
+    """Without any diagnosis, a question is still longer than there is room for."""
+
+
 class ChatTokenizer(Protocol):
     """What is needed of a Hugging Face tokenizer."""
 
@@ -142,7 +146,7 @@ def encode_prompt(tokenizer: ChatTokenizer, messages: list[Message], max_tokens:
         The token ids, and how many diagnoses were dropped.
 
     Raises:
-        ConfigError: even without any diagnosis the question does not fit; nothing of it is quoted.
+        TooLongError: even without any diagnosis the question does not fit; nothing of it is quoted.
     """
     ids = encode(tokenizer, messages)
     if len(ids) <= max_tokens:
@@ -162,7 +166,7 @@ def encode_prompt(tokenizer: ChatTokenizer, messages: list[Message], max_tokens:
         else:
             high = kept - 1
     if fits is None:
-        raise ConfigError(
+        raise TooLongError(
             f"a question without its diagnoses is longer than {max_tokens} tokens; raise max_length or max_new_tokens"
         )
     return fits

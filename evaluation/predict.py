@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import polars as pl
 from etl import artefacts, kept, prompts
 from etl.cohort import to_admission
 from serving.recommendation import Recommendation
-from serving.recommender import Recommender, load_recommenders
+from serving.recommender import Recommender, load_engine, load_recommenders, on_engine
 from training.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -42,12 +43,12 @@ in its order; null where nobody knows them."""
 
 
 class Decoding(StrEnum):
-    """How a checkpoint that writes lists is asked; a checkpoint of labels is asked in the one way it can be."""
+    """How a checkpoint is asked."""
 
     RAW = "raw"
-    """Whatever it writes."""
+    """Whatever it writes; of labels, what its head says, neither blended nor calibrated."""
     CONSTRAINED = "constrained"
-    """Held to the formulary, its likeliest list; no probabilities."""
+    """Held to the formulary, its likeliest list; no probabilities. Labels know no such thing."""
     SERVED = "served"
     """As `rxdraft serve` asks: by votes where it is calibrated so, constrained else."""
 
@@ -105,7 +106,7 @@ def predict(
             found[cell] = table
             on_drafts(cell, table.height, table.height)
     if missing:
-        for recommender in _load([checkpoint for checkpoint, _ in missing], base, decoding):
+        for recommender in _load(missing, base, decoding):
             cell = cell_name(recommender.manifest)
             drafts = _draft(recommender, samples, partial(on_drafts, cell), decoding)
             kept.write(folder / f"{cell}.parquet", drafts, _origin(recommender.manifest, origin, decoding))
@@ -113,10 +114,16 @@ def predict(
     return {cell_name(manifest): found[cell_name(manifest)] for _, manifest in checkpoints}
 
 
-def _load(checkpoints: list[Path], base: str | None, decoding: Decoding) -> Sequence[Recommender | LabelRecommender]:
+def _load(
+    checkpoints: Sequence[tuple[Path, Manifest]], base: str | None, decoding: Decoding
+) -> list[Recommender | LabelRecommender]:
+    paths, manifests = zip(*checkpoints, strict=True)
+    if decoding is Decoding.SERVED:
+        return load_recommenders(paths, base)
     if decoding is Decoding.CONSTRAINED:
-        return load_recommenders(checkpoints, base, k=1)
-    return load_recommenders(checkpoints, base)
+        return load_recommenders(paths, base, k=1)
+    engine = load_engine(paths, manifests, base)
+    return [on_engine(engine, path, replace(manifest, calibration=None)) for path, manifest in checkpoints]
 
 
 def _draft(
@@ -153,7 +160,6 @@ def _row(sample: dict[str, Any], drafted: Recommendation) -> dict[str, Any]:
 
 def _origin(manifest: Manifest, origin: dict[str, str], decoding: Decoding) -> dict[str, str]:
     """Return all that decides a prediction; a calibration has its part in what is served, and in nothing else."""
-    decoding = Decoding.SERVED if manifest.objective == LABELS else decoding
     calibration = artefacts.sha256(json.dumps(manifest.calibration, sort_keys=True).encode())
     return {
         **origin,

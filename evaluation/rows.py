@@ -17,7 +17,7 @@ from etl.errors import ConfigError
 from etl.prompts import Outcome
 from evaluation.drafts import SERVED, Drafted, Kind, Row, draft_baselines, draft_oracle, draft_votes, with_chances
 from evaluation.lengths import matched_lengths
-from evaluation.predict import LABELS, Decoding, cell_name, predict
+from evaluation.predict import Decoding, cell_name, predict
 from evaluation.probes import PROBES
 from evaluation.results import Redrawn
 from evaluation.selection import Checkpoint, takes_votes
@@ -101,20 +101,18 @@ class Drafting:
             name = cell_name(manifest)
             yield with_chances(Row(name, Kind.CHECKPOINT, manifest.rank, manifest.step), cells[name])
         own = cells[cell_name(selected[1])]
-        yield from self._products(selected, own, asked.rows)
+        yield from self._products(selected, asked.rows)
         yield from self._strategies(selected[0], asked)
         yield from self._probes(selected, asked.rows)
         yield from self._baselines([name for name in BASELINES if name in asked.rows], own, asked.matched_lengths)
         if asked.oracle is not None:
             yield draft_oracle(asked.oracle, self.samples, self.formulary)
 
-    def _products(self, selected: Checkpoint, own: pl.DataFrame, rows: Sequence[str]) -> Iterator[Drafted]:
-        writes = selected[1].objective != LABELS
-        if CONSTRAINED in rows and writes and takes_votes(selected[1]):  # else it is what is served
+    def _products(self, selected: Checkpoint, rows: Sequence[str]) -> Iterator[Drafted]:
+        if CONSTRAINED in rows and takes_votes(selected[1]):  # else it is what is served
             yield self._product(CONSTRAINED, selected, Decoding.CONSTRAINED)
         if SERVED in rows:
-            product = Row(SERVED, Kind.PRODUCT)
-            yield self._product(SERVED, selected, Decoding.SERVED) if writes else with_chances(product, own)
+            yield self._product(SERVED, selected, Decoding.SERVED)
 
     def _product(self, name: str, selected: Checkpoint, decoding: Decoding) -> Drafted:
         return with_chances(Row(name, Kind.PRODUCT), self._again(name, selected, self.samples, self.origin, decoding))

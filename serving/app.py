@@ -28,6 +28,13 @@ MAX_BODY_BYTES = 256 * 1024
 DEADLINE_SECONDS = 60
 """For a draft and its explanation, from when they are asked for."""
 
+_TITLES = {
+    400: "The body cannot be read",
+    404: "Not found",
+    405: "Method not allowed",
+    413: f"The body is over {MAX_BODY_BYTES} bytes",
+}
+
 _NO_TELEMETRY: Any = {
     "tracing": False,
     "metrics": False,
@@ -138,7 +145,7 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    response = problem(error.status_code, {404: "Not found", 405: "Method not allowed"}.get(error.status_code, "Error"))
+    response = problem(error.status_code, _TITLES.get(error.status_code, "Error"))
     response.headers.update(error.headers or {})
     return response
 

@@ -1,6 +1,6 @@
 """A model's scores blended with logistic regression's: one reads the words, the other counts the codes.
 
-The regression is the baseline `logistic-history`, fitted on the training admissions of the checkpoint's own cohort by
+The regression is the baseline `pooled`, fitted on the training admissions of the checkpoint's own cohort by
 `rxdraft calibrate` and kept in the checkpoint. The weight is chosen on validation and stands in the calibration.
 """
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from etl import artefacts
 from etl.domain import Admission
 from etl.errors import ContractError
-from serving.baselines.logistic import LogisticHistory
+from serving.baselines.pooled import Pooled
 from serving.calibration import Blended
 from serving.curves import to_logits, to_probabilities
 from serving.cut import Floats
 from serving.vocabulary import TitleCodes, Vocabulary
 
-FILE = "blend/logistic-history.safetensors"
+FILE = "blend/pooled.safetensors"
 """In a checkpoint's folder."""
 
 
@@ -34,7 +34,7 @@ class Blend:
         path = checkpoint / FILE
         if not path.is_file() or artefacts.sha256_file(path) != blended.sha256:
             raise ContractError(f"{path}: missing or not what the calibration was made with; run `rxdraft calibrate`")
-        self._regression = LogisticHistory.load(path)
+        self._regression = Pooled.load(path)
         self._codes = TitleCodes(vocabulary)
         self._weight = blended.weight
         if self._regression.formulary != vocabulary.formulary:

@@ -18,7 +18,7 @@ from etl.cohort import read_cohort, read_samples, to_admission
 from etl.domain import Admission, Split
 from etl.errors import ConfigError, ContractError
 from serving.baselines.design import read_visits
-from serving.baselines.logistic import LogisticHistory
+from serving.baselines.pooled import Pooled
 from serving.baselines.service import KEPT
 from serving.blend import FILE, mix
 from serving.calibration import Blended, Calibration, Fitted, Votes
@@ -185,18 +185,16 @@ def _calibrated(
     return _Calibrated(Calibration(found.curve, found.cut, votes, None, fitted), scores)
 
 
-def _regression(cohort: Path) -> LogisticHistory:
+def _regression(cohort: Path) -> Pooled:
     """Fit what scores are blended with on the training split, or read what was kept of an earlier fit."""
     formulary = pl.read_parquet(cohort / "formulary.parquet")["drug"].to_list()
-    return LogisticHistory(read_visits(read_samples(cohort, Split.TRAIN), formulary), cohort / KEPT)
+    return Pooled(read_visits(read_samples(cohort, Split.TRAIN), formulary), cohort / KEPT)
 
 
-def _blended(
-    alone: _Calibrated, regression: LogisticHistory, validation: Validation, wanted: Wanted, path: Path
-) -> _Calibrated:
+def _blended(alone: _Calibrated, regression: Pooled, validation: Validation, wanted: Wanted, path: Path) -> _Calibrated:
     """Blend with the weight that says most about patients who were held out, and keep the regression at `path`."""
     assert alone.calibration.fitted is not None  # noqa: S101
-    other = regression.scores(validation.admissions)
+    other = _asked(regression.scores, validation.admissions, lambda done, total: None)
     tried = []
     for weight in WEIGHTS:
         scores = mix(alone.scores, other, weight)

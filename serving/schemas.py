@@ -32,7 +32,7 @@ class CodedDiagnosis(_Strict):
 class TextDiagnosis(_Strict):
     """A diagnosis in words."""
 
-    text: str = Field(min_length=1, max_length=500, pattern=r"\S")
+    text: str = Field(min_length=1, max_length=500, pattern=r"[^\s\p{Cc}\p{Cf}]")  # something that can be seen
 
 
 class DraftRequest(_Strict):

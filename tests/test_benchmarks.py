@@ -167,3 +167,59 @@ def test_every_trainer_gets_the_same_rows(tmp_path: Path) -> None:
 
 def test_losses_that_no_setting_has_are_not_taken_for_equal(llama: ModuleType) -> None:
     assert math.isnan(llama.relative_difference([[], []]))
+
+
+def test_a_yes_or_no_behind_facts_read_once_is_that_of_the_whole_question(tiny_cohort: Path, random_base: Path) -> None:
+    import numpy as np
+    import torch
+    from formulations_asked import read_formulary, read_split
+    from formulations_yes_no import YesNo, ask
+
+    from etl import prompts
+    from serving.engine import Engine
+
+    engine, formulary = Engine(str(random_base), None), read_formulary(tiny_cohort)[:9]
+    admissions, popularity = read_split(tiny_cohort, "test").admissions[:2], np.linspace(0.9, 0.1, 9)
+    scores = YesNo(engine, None, formulary, popularity).scores(admissions)
+    no, yes = (engine.tokenizer.encode(word, add_special_tokens=False)[0] for word in ("no", "yes"))
+    for row, admission in zip(scores, admissions, strict=True):
+        for score, drug, share in zip(row, formulary, popularity, strict=True):
+            ids = prompts.encode(engine.tokenizer, ask(admission, drug))
+            with torch.inference_mode():
+                logits = engine.causal(torch.tensor([ids])).logits[0, -1].tolist()
+            odds = share * math.exp(logits[yes] - logits[no])
+            assert score == pytest.approx(odds / (1 + odds), rel=1e-4)
+
+
+def test_each_admission_is_asked_about_a_drug_it_had_and_one_it_had_not(tiny_cohort: Path, tmp_path: Path) -> None:
+    from formulations_yes_no import write_corpus
+
+    from etl.cohort import read_prompts, read_samples
+
+    write_corpus(tiny_cohort, tmp_path / "questions", seed=0)
+    had = dict(read_samples(tiny_cohort, "train").select("hadm_id", "drugs").iter_rows())
+    asked: dict[int, list[bool]] = {}
+    for row in read_prompts(tmp_path / "questions", "train"):
+        *_, question, answer = row["messages"]
+        drug = question["content"].rpartition("Ordered: ")[2].removesuffix("?")
+        asked.setdefault(row["hadm_id"], []).append(drug in had[row["hadm_id"]])
+        assert answer["content"] == ("yes" if asked[row["hadm_id"]][-1] else "no")
+    assert asked == {hadm_id: [True, False] for hadm_id in had}
+
+
+def test_an_answer_that_is_no_list_counts_nothing() -> None:
+    import numpy as np
+    import polars as pl
+    from formulations_asked import Split
+    from formulations_judged import SCORES, judge_lists
+
+    test = Split(pl.DataFrame(), [], np.array([[1.0, 1, 0], [1, 0, 0]]), np.array([2, 1]))
+    answers = {
+        "listed": np.array([[1.0, 0, 1], [0, 0, 0]]),
+        "length": np.array([2, 0]),
+        "formed": np.array([True, False]),
+    }
+    found = dict(zip(SCORES, judge_lists(answers, test).scores.T.tolist(), strict=True))
+    assert found["f1"] == [0.5, 0]
+    assert found["jaccard"] == [pytest.approx(1 / 3), 0]
+    assert found["output_rate"] == [1, 0]

@@ -3,8 +3,9 @@
 STEP/adapter/            adapter_model.safetensors, adapter_config.json: plain LoRA to any loader;
                          label_head.safetensors beside them where the objective is labels
 STEP/model/              instead of adapter/, where every parameter was trained
-STEP/vocabulary/         formulary.parquet, icd_titles.parquet of the cohort it was trained on, and its
-                         drug_map.csv where it had one
+STEP/vocabulary/         formulary.parquet, icd_titles.parquet and evidence.parquet of the cohort it was trained on, and
+                         its drug_map.csv where it had one
+STEP/blend/              the regression that its scores are blended with, where `rxdraft calibrate` found that it helps
 STEP/trainer/            the optimisers' state; only the newest checkpoint of a run keeps it. Nothing else is needed
                          to go on: the order of the data and the label head's dropout follow from seed and step
 STEP/manifest.json       this

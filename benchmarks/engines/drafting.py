@@ -22,11 +22,11 @@ from serving.engine import Engine
 from serving.vocabulary import read_vocabulary
 from training.base import end_of_turn, resolve_attention
 from training.manifest import find_checkpoints, read_manifest
-from training.tiny import untrained_llama
+from training.tiny import train_tokenizer
 
 RANDOM = "random"
 """Name of the adapter that has random weights."""
-MOST_TOKENS = 128
+MOST_TOKENS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def of_shape(size: Size, admissions: int) -> Job:
         write_hospital(Path(folder, "hospital"), patients=200, seed=1)
         build_cohort(Path(folder, "hospital"), Path(folder, "cohort"))
         rows = list(read_prompts(Path(folder, "cohort"), "train"))
-    tokenizer = untrained_llama(rows, hidden_size=64, intermediate_size=64, num_hidden_layers=1).tokenizer
+    tokenizer = train_tokenizer((row["messages"] for row in rows), vocab_size=2048)
     questions = [row["messages"][:2] for row in rows[:admissions]]
     names = sorted({name for row in rows for name in row["messages"][2]["content"].split("\n") if name})
     engine = _RandomEngine(size, tokenizer)

@@ -44,6 +44,7 @@ _TITLES = {
     "knn": "nearest neighbours",
     "logistic": "logistic regression",
     "logistic-history": "logistic regression with history",
+    "pooled": "logistic regression pooled over drugs",
     "zero-shot-base": "base model, no adapter",
     "note-swap": "selected, of another patient's note",
     "sex-flip": "selected, F for M and M for F",

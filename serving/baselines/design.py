@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 import polars as pl
@@ -44,17 +45,24 @@ class Visits:
         admissions: what was known.
         ordered: which drugs of the formulary were ordered, (visits, formulary), of 0 and 1.
         lengths: drugs ordered, in the formulary or not, (visits,).
+        subjects: whose visits they are, by subject_id, (visits,).
     """
 
     formulary: tuple[str, ...]
     admissions: tuple[Admission, ...]
     ordered: sparse.csr_array
     lengths: NDArray[np.int64]
+    subjects: NDArray[np.int64]
 
     @cached_property
     def popularity(self) -> Floats:
         """The share of visits in which each drug was ordered, (formulary,)."""
         return np.asarray(self.ordered.mean(axis=0)).ravel()
+
+    def part(self, chosen: NDArray[np.bool_]) -> Visits:
+        """Return some of the visits, of the same formulary."""
+        admissions = tuple(compress(self.admissions, chosen))
+        return Visits(self.formulary, admissions, self.ordered[chosen], self.lengths[chosen], self.subjects[chosen])
 
 
 def read_visits(samples: pl.DataFrame, formulary: Sequence[str]) -> Visits:
@@ -70,4 +78,5 @@ def read_visits(samples: pl.DataFrame, formulary: Sequence[str]) -> Visits:
         admissions=tuple(to_admission(sample) for sample in samples.iter_rows(named=True)),
         ordered=indicators(lists, {drug: place for place, drug in enumerate(formulary)}),
         lengths=np.array([len(drugs) for drugs in lists], dtype=np.int64),
+        subjects=samples["subject_id"].to_numpy(),
     )

@@ -10,12 +10,15 @@ from serving.baselines.copies import Previous, Random
 from serving.baselines.design import Visits
 from serving.baselines.frequencies import NearestNeighbours, Popularity, PopularityByCategory, PopularityByChapter
 from serving.baselines.logistic import Logistic, LogisticHistory
+from serving.baselines.pooled import Pooled
 
 _SIMPLE: dict[str, type[Baseline]] = {
     kind.name: kind
     for kind in (Random, Popularity, PopularityByChapter, PopularityByCategory, Previous, NearestNeighbours)
 }
-_REGRESSIONS: dict[str, type[Logistic]] = {kind.name: kind for kind in (Logistic, LogisticHistory)}
+_REGRESSIONS: dict[str, type[Logistic] | type[Pooled]] = {
+    kind.name: kind for kind in (Logistic, LogisticHistory, Pooled)
+}
 
 NAMES = (*_SIMPLE, *_REGRESSIONS)
 """In the order of a table's rows."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +25,10 @@ from scipy.special import expit
 
 from etl import artefacts
 from etl.domain import Admission, Diagnosis
-from etl.errors import ContractError
 from etl.icd import categories
 from serving.baselines.baseline import Baseline
 from serving.baselines.design import Floats, Visits, columns_of, indicators, known_diagnoses
+from serving.baselines.saved import Arrays, read, write
 
 log = logging.getLogger(__name__)
 
@@ -74,9 +74,7 @@ class Logistic(Baseline):
 
     def save(self, path: Path) -> None:
         """Write what `load` reads: weights, and the names of what they weigh; the folder must be there."""
-        arrays = {_KEY: self._weights, "means": self._means, "fitted": self._fitted, "popularity": self.popularity}
-        about = {"formulary": self.formulary, "features": list(self._columns), "usual_length": self.usual_length}
-        save_file(arrays, path, {"about": json.dumps({"name": self.name, **about})})
+        write(path, self.name, *self.to_parts())
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -85,22 +83,30 @@ class Logistic(Baseline):
         Raises:
             ContractError: the file is not what `save` wrote.
         """
+        return cls.of(*read(path, cls.name))
+
+    def to_parts(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return all that it is: arrays, and what JSON can hold."""
+        arrays = {_KEY: self._weights, "means": self._means, "fitted": self._fitted, "popularity": self.popularity}
+        about = {"formulary": self.formulary, "features": list(self._columns), "usual_length": self.usual_length}
+        return arrays, about
+
+    @classmethod
+    def of(cls, arrays: Arrays, about: dict[str, Any]) -> Self:
+        """Put the parts of `to_parts` together again, without a cut."""
         self = cls.__new__(cls)
-        try:
-            with safe_open(path, "np") as file:
-                about = json.loads(file.metadata()["about"])
-                self.formulary, self.usual_length, self.cut = tuple(about["formulary"]), about["usual_length"], None
-                self.popularity, self._means = file.get_tensor("popularity"), file.get_tensor("means")
-                self._fitted, self._weights = file.get_tensor("fitted"), file.get_tensor(_KEY)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
-            raise ContractError(f"{path} is no regression of this version; make it again") from None
-        if about.get("name") != cls.name:
-            raise ContractError(f"{path} is a {about.get('name')}, wanted a {cls.name}")
+        self.formulary, self.usual_length, self.cut = tuple(about["formulary"]), about["usual_length"], None
         self._columns = {name: place for place, name in enumerate(about["features"])}
+        self._weights, self._means, self._fitted = arrays[_KEY], arrays["means"], arrays["fitted"]
+        self.popularity = arrays["popularity"]
         return self
 
+    def known_categories(self, diagnoses: Iterable[Diagnosis]) -> set[str]:
+        """Return the ICD-10 categories of the diagnoses that training knew."""
+        return {name for name in categories(diagnoses) if f"dx {name}" in self._columns}
+
     def _uses(self, diagnosis: Diagnosis) -> bool:
-        return not _marked("dx", categories([diagnosis])).isdisjoint(self._columns)
+        return bool(self.known_categories([diagnosis]))
 
     def _names(self, admission: Admission) -> set[str]:
         """Return the admission's features that are there or not."""

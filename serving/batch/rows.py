@@ -39,6 +39,9 @@ FACTS = tuple(name for name in DraftRequest.model_fields if name != "explain")
 NO_ANSWER = "no_answer: "
 """Before the reason, where a server that was asked gave none: another run may get one."""
 
+TOO_LONG = "drugs: too_long"
+"""That the drugs alone are more than the model's prompt holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unanswered:
@@ -77,17 +80,29 @@ def draft_rows(recommender: Drafter, facts: pl.DataFrame, start: int, *, chances
             wrong = describe_errors(error.errors())
             found[place] = {"error": "; ".join(f"{one['at']}: {one['kind']}" for one in wrong)}
     admissions = [request.to_admission(recommender.vocabulary) for request in requests.values()]
-    ask = recommender.attempt if isinstance(recommender, Attempting) else recommender.recommend
-    answers = ask(admissions) if admissions else []
-    for place, admission, answer in zip(requests, admissions, answers, strict=True):
+    for place, admission, answer in zip(requests, admissions, _answers(recommender, admissions), strict=True):
         found[place] = _line(recommender, admission, answer, chances)
     lines = [{"row": start + place, **found[place]} for place in range(facts.height)]
     return pl.DataFrame(lines, schema={**SCHEMA, **(CHANCES if chances else {})})
 
 
+def _answers(recommender: Drafter, admissions: Sequence[Admission]) -> Sequence[Recommendation | Unanswered | None]:
+    """Return a draft for each admission; None for one that no prompt holds, which is found by halves."""
+    ask = recommender.attempt if isinstance(recommender, Attempting) else recommender.recommend
+    try:
+        return ask(admissions) if admissions else []
+    except prompts.TooLongError:
+        if len(admissions) == 1:
+            return [None]
+        half = len(admissions) // 2
+        return [*_answers(recommender, admissions[:half]), *_answers(recommender, admissions[half:])]
+
+
 def _line(
-    recommender: Drafter, admission: Admission, answer: Recommendation | Unanswered, chances: bool
+    recommender: Drafter, admission: Admission, answer: Recommendation | Unanswered | None, chances: bool
 ) -> dict[str, Any]:
+    if answer is None:
+        return {"error": TOO_LONG}
     if isinstance(answer, Unanswered):
         return {"error": NO_ANSWER + answer.state}
     if chances and answer.chances is None:

@@ -22,24 +22,28 @@ from hypothesis import strategies as st
 import rxdraft
 from etl.cohort import read_samples, to_admission
 from etl.domain import Admission, Diagnosis
-from etl.errors import ConfigError
+from etl.errors import ConfigError, ContractError
 from etl.icd import categories
 from etl.prompts import parse_answer
 from serving.baselines import logistic
 from serving.baselines.baseline import CUTS, Baseline, f1_sums
 from serving.baselines.design import Visits, indicators, read_visits
 from serving.baselines.fit import NAMES, fit
+from serving.baselines.logistic import Logistic, LogisticHistory
+from serving.baselines.pooled import Pooled, returns
 from serving.baselines.service import BaselineRecommender, load_baseline
 
+REGRESSIONS = ["logistic", "logistic-history", "pooled"]
 PROBABLE = [name for name in NAMES if name not in ("random", "previous")]
 
 
 def visits_of(formulary: list[str], *visits: tuple[Admission, list[str]]) -> Visits:
-    """Visits by hand."""
+    """Visits by hand, each another patient's."""
     lists = [drugs for _, drugs in visits]
     places = {drug: place for place, drug in enumerate(formulary)}
     lengths = np.array([len(drugs) for drugs in lists])
-    return Visits(tuple(formulary), tuple(admission for admission, _ in visits), indicators(lists, places), lengths)
+    admissions, ordered = tuple(admission for admission, _ in visits), indicators(lists, places)
+    return Visits(tuple(formulary), admissions, ordered, lengths, np.arange(len(visits)))
 
 
 def coded(*codes: str, **facts: object) -> Admission:
@@ -143,7 +147,7 @@ def test_without_a_training_admission_there_is_no_baseline(name):
 
 
 def test_an_unknown_baseline_is_refused_with_those_there_are():
-    with pytest.raises(ConfigError, match=r"oracle is unknown.*random.*logistic-history"):
+    with pytest.raises(ConfigError, match=r"oracle is unknown.*random.*pooled"):
         fit("oracle", visits_of(["a"], (Admission(()), ["a"])))
 
 
@@ -275,12 +279,83 @@ def test_unknown_age_and_sex_stand_at_the_training_mean():
     assert old > mean
 
 
-def test_history_changes_the_draft_of_logistic_history_alone(fitted, splits):
+@pytest.mark.parametrize(("name", "changes"), [("logistic", False), ("logistic-history", True), ("pooled", True)])
+def test_history_changes_the_drafts_of_those_that_go_by_it(name, changes, fitted, splits):
     admission = next(a for a in splits["train"].admissions if a.previous_drugs)
-    bare = replace(admission, previous_drugs=None)
-    plain, history = (fitted[name].scores([admission, bare]) for name in ("logistic", "logistic-history"))
-    assert np.array_equal(*plain)
-    assert not np.array_equal(*history)
+    known, bare = fitted[name].scores([admission, replace(admission, previous_drugs=None)])
+    assert np.array_equal(known, bare) != changes
+
+
+# --- one regression over all drugs ----------------------------------------------------------------------
+
+
+def test_pooled_is_one_regression_over_facts_from_fits_on_other_patients(fitted, splits):
+    from scipy.special import expit, logit
+    from sklearn.linear_model import LogisticRegression
+
+    def facts(learnt: Visits, admissions: tuple[Admission, ...]) -> np.ndarray:
+        """Seven facts of each admission and drug, one pair after the other."""
+        dx = set().union(*(categories(admission.diagnoses) for admission in learnt.admissions))
+        odds = lambda chance: logit(min(max(chance, 0.001), 0.999))  # noqa: E731
+        again, rows = returns(learnt), []
+        for admission, scores in zip(admissions, fit("logistic-history", learnt).scores(admissions), strict=True):
+            for place, drug in enumerate(learnt.formulary):
+                had, first = drug in (admission.previous_drugs or ()), odds(scores[place])
+                history = [had, had * first, had * odds(again[place]), admission.previous_drugs is not None]
+                size = np.log(1 + len(categories(admission.diagnoses) & dx))
+                rows.append([first, odds(learnt.popularity[place]), *history, size])
+        return np.array(rows, dtype=float)
+
+    train = splits["train"]
+    one, two = np.array_split(np.random.default_rng(0).permutation(np.unique(train.subjects)), 2)
+    learnt, ordered = [], []
+    for fitted_on, asked in ((two, one), (one, two)):
+        held = train.part(np.isin(train.subjects, asked))
+        learnt.append(facts(train.part(np.isin(train.subjects, fitted_on)), held.admissions))
+        ordered.append(held.ordered.toarray().ravel())
+    model = LogisticRegression(max_iter=1000).fit(np.concatenate(learnt), np.concatenate(ordered))
+    asked = splits["test"].admissions
+    expected = expit(model.decision_function(facts(train, asked))).reshape(len(asked), -1)
+    assert fitted["pooled"].scores(asked) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_was_learnt_of_a_patient_by_heart_is_not_trusted():
+    """Every patient has a disease of their own, and three times the same drugs, drawn without regard to anything."""
+    draw = np.random.default_rng(0)
+    visits = []
+    for patient in range(40):
+        drugs = [drug for drug in "abcdef" if draw.random() < 0.5]
+        visits += [(coded(f"A{patient:02}"), drugs)] * 3
+    training = replace(visits_of(list("abcdef"), *visits), subjects=np.arange(120) // 3)
+    first, pooled = (fit(name, training).scores(training.admissions) for name in ("logistic-history", "pooled"))
+    assert pooled.std() < 0.5 * first.std()
+
+
+def test_a_drug_returns_as_often_as_it_was_ordered_again_leaning_on_all_as_five_visits_do():
+    had = lambda *drugs: Admission((), previous_drugs=drugs)  # noqa: E731
+    training = visits_of(["a", "b", "c"], (had("a", "b", "zz"), ["a"]), (had("a"), ["a", "b"]), (Admission(()), ["a"]))
+    assert returns(training) == pytest.approx(np.array([2 + 5 * 2 / 3, 0 + 5 * 2 / 3, 5 * 2 / 3]) / [7, 6, 5])
+
+
+def test_with_a_single_patient_pooled_is_logistic_history(splits):
+    training = replace(splits["train"], subjects=np.zeros_like(splits["train"].subjects))
+    asked = splits["test"].admissions
+    first, pooled = (fit(name, training).scores(asked) for name in ("logistic-history", "pooled"))
+    assert pooled == pytest.approx(np.clip(first, 0.001, 0.999))
+
+
+def test_pooled_learns_from_no_more_pairs_than_fit_into_memory(splits, monkeypatch, caplog):
+    drugs = len(splits["train"].formulary)
+    monkeypatch.setattr("serving.baselines.pooled.PAIRS", 10 * drugs + 1)
+    with caplog.at_level("INFO"):
+        fit("pooled", splits["train"])
+    assert f"one regression on {10 * drugs} pairs" in caplog.text
+
+
+def test_a_diagnosis_that_pooled_cannot_use_changes_no_score(fitted, splits):
+    admission = splits["test"].admissions[0]
+    more = replace(admission, diagnoses=(*admission.diagnoses, Diagnosis("U99", 10), admission.diagnoses[0]))
+    assert np.array_equal(*fitted["pooled"].scores([admission, more]))
 
 
 # --- weights kept ---------------------------------------------------------------------------------------
@@ -294,11 +369,12 @@ def no_fitting(monkeypatch):
     return lambda: monkeypatch.setattr(logistic, "fit_weights", refuse)
 
 
-def test_kept_weights_are_read_back_instead_of_fitted(splits, fitted, tmp_path, no_fitting):
-    fit("logistic", splits["train"], keep=tmp_path)
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_kept_weights_are_read_back_instead_of_fitted(name, splits, fitted, tmp_path, no_fitting):
+    fit(name, splits["train"], keep=tmp_path)
     no_fitting()
-    again = fit("logistic", splits["train"], keep=tmp_path)
-    assert np.array_equal(again.scores(splits["test"].admissions), fitted["logistic"].scores(splits["test"].admissions))
+    again = fit(name, splits["train"], keep=tmp_path)
+    assert np.array_equal(again.scores(splits["test"].admissions), fitted[name].scores(splits["test"].admissions))
 
 
 def test_weights_of_other_training_admissions_are_not_used(splits, tmp_path, no_fitting):
@@ -322,6 +398,36 @@ def test_where_nothing_can_be_kept_the_baseline_is_there_all_the_same(splits, tm
     with caplog.at_level("WARNING"):
         assert fit("logistic", splits["train"], keep=tmp_path / "baselines").formulary
     assert "is not kept" in caplog.text
+
+
+# --- a regression as a file -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", REGRESSIONS)
+def test_what_was_saved_drafts_what_was_fitted_and_saves_the_same_bytes(name, fitted, splits, tmp_path):
+    fitted[name].save(tmp_path / "one")
+    again = type(fitted[name]).load(tmp_path / "one")
+    again.save(tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    asked = [*splits["test"].admissions, coded("U99"), Admission(())]
+    assert again.recommend(asked, chances=True) == fitted[name].recommend(asked, chances=True)
+
+
+@pytest.mark.parametrize("kind", [Logistic, LogisticHistory, Pooled])
+def test_a_file_that_is_not_the_saved_regression_is_refused_in_one_line(kind, fitted, splits, tmp_path):
+    other = "logistic" if kind is not Logistic else "pooled"
+    fit("logistic", splits["test"], keep=tmp_path)  # kept weights are no whole regression
+    fitted[kind.name].save(tmp_path / "whole")
+    fitted[other].save(tmp_path / "other")
+    (tmp_path / "cut").write_bytes((tmp_path / "whole").read_bytes()[:-1])
+    for file, said in {
+        "other": f"is a {other} of format 1, wanted a {kind.name} of format 1",
+        "cut": "is no regression that was saved",
+        "absent": "is no regression that was saved",
+        "logistic.safetensors": "is no regression that was saved",
+    }.items():
+        with pytest.raises(ContractError, match=f"^[^\n]*{file} {said}; make it again$"):
+            kind.load(tmp_path / file)
 
 
 # --- the cut --------------------------------------------------------------------------------------------

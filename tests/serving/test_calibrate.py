@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from etl.cohort import read_samples
 from etl.errors import ConfigError, ContractError
-from serving.baselines.logistic import LogisticHistory
+from serving.baselines.pooled import Pooled
 from serving.blend import FILE, mix
 from serving.calibrate import Wanted, calibrate, read_validation
 from serving.calibrate_commands import calibrate as command
@@ -139,7 +139,7 @@ def test_a_blend_is_what_says_most_of_held_out_patients_and_is_served(calibrated
     assert recommender.identity.model_weight == found.blend.weight
     validation = read_validation(tiny_cohort, {calibrated: read_manifest(calibrated)})
     [admission] = validation.admissions[:1]
-    regression = LogisticHistory.load(calibrated / FILE)
+    regression = Pooled.load(calibrated / FILE)
     votes = found.votes.scores(recommender.count_votes([admission], 3, found.votes.temperature), recommender.popularity)
     mixed = mix(votes, regression.scores([admission]), found.blend.weight)
     [drafted] = recommender.recommend([admission])

@@ -144,6 +144,20 @@ def test_a_row_that_fits_no_request_is_told_by_place_and_kind_and_loses_nothing(
     assert CANARY not in str(drafts.to_dicts())
 
 
+def test_a_row_that_no_prompt_holds_is_told_and_costs_its_neighbours_nothing(
+    recommender: Recommender, tmp_path: Path
+) -> None:
+    good = {"diagnoses": [{"icd_code": "I50.9", "icd_version": 10}], "previous_drugs": ["heparin"]}
+    long = {**good, "previous_drugs": [f"{CANARY} {i} " + "drug " * 30 for i in range(300)]}
+    source, out = tmp_path / "admissions.parquet", tmp_path / "drafts.parquet"
+    pl.DataFrame([good, long, good, long, long]).write_parquet(source)
+    assert predict(recommender, source, out, None) == counts(2, 3)
+    drafts = pl.read_parquet(out)
+    assert drafts["error"].to_list() == [None, "drugs: too_long", None, "drugs: too_long", "drugs: too_long"]
+    assert drafts["drugs"][0].to_list() == drafts["drugs"][2].to_list() != []
+    assert CANARY not in str(drafts.to_dicts())
+
+
 def test_diagnoses_in_words_are_asked_in_words(recommender: Recommender, tmp_path: Path) -> None:
     source, out = tmp_path / "admissions.parquet", tmp_path / "drafts.parquet"
     pl.DataFrame({"diagnoses": [[{"text": "Heart failure"}]]}).write_parquet(source)

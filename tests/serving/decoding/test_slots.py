@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -96,6 +97,4 @@ def test_what_is_kept_outlives_its_row_and_rows_grow_over_many_columns(model: An
 
 
 def test_queries_of_one_slot_are_counted_up_in_the_order_they_come() -> None:
-    import numpy as np
-
     assert attention._count_up(np.array([3, 1, 3, 3, 1, 7])).tolist() == [0, 0, 1, 2, 1, 0]

@@ -1,0 +1,186 @@
+"""Write what `formulations.py` found as docs/formulations.md, with its pictures: every figure comes from its JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from formulations_pictures import draw_curve, draw_rows
+
+from etl import artefacts
+from evaluation.markdown import grid
+
+Json = dict[str, Any]
+
+_DOCUMENT = """\
+# Formulations: how to ask a model for drugs
+
+```console
+make formulations
+```
+
+wrote this page and its pictures (`benchmarks/formulations.py`). One small base learned in several ways from the same
+admissions, by FA-LoRA of rank {rank}, and is asked for the drugs of the same test admissions; beside it stand
+regressions, and the oracle, which knows the chance of every drug.
+{hospitals}
+Curve, cut, prior weight and blend weight of every row were chosen on the validation split by the code that
+`rxdraft calibrate` runs; the test split was asked once.
+
+## The table
+
+{table}
+
+{marks}
+
+![Jaccard of every row with its interval](images/formulations.svg)
+
+What each learned from:
+
+{learned}
+
+## Against the regressions
+
+{differences}
+
+## What wins, and why the others lose
+
+{words}
+
+## What limits it: data
+
+{curve}
+
+![Jaccard over training admissions](images/formulations-curve.svg)
+
+{limits}
+
+## What this does not tell
+
+- Anything about real patients or text. Each hospital's diseases, drugs and habits are drawn from a written model
+  (`etl/synthetic/`), whose diagnoses come in a few hundred wordings: a regression on codes loses nothing there.
+- What an 8B model makes of each formulation. The base here has 2 million parameters and was pretrained to write lists
+  of drugs, which favours the list; it never met a yes or a no.
+- What longer training does for the losers. The runs' lengths are above: the label head read the most tokens.
+"""
+
+
+def write_document(found: Json, path: Path) -> None:
+    """Write the document at `path` and its pictures beside it, whole or not at all."""
+    names = {row["name"]: row["title"] for row in found["rows"]}
+    drawn = [(name, names[name]) for name in found["curve"][-1]["rows"]]
+    pictures = {
+        path.stem: draw_rows(found["rows"], "jaccard", "Jaccard on the test split; the dashed line is the oracle"),
+        f"{path.stem}-curve": draw_curve(found["curve"], drawn, "jaccard", "Jaccard on the test split of seed 1"),
+    }
+    texts = {path.parent / "images" / f"{name}.svg": picture for name, picture in pictures.items()}
+    for place, text in {**texts, path: to_markdown(found)}.items():
+        with artefacts.whole_or_absent(place) as new:
+            new.write_text(text, "utf-8")
+
+
+def to_markdown(found: Json) -> str:
+    """Return the document's text."""
+    return _DOCUMENT.format(
+        rank=found["rank"],
+        hospitals=_hospitals(found),
+        table=_table(found["rows"]),
+        marks=_MARKS,
+        learned=_learned(found),
+        differences=_differences(found["rows"]),
+        words=_WORDS,
+        curve=_curve(found),
+        limits=_LIMITS,
+    )
+
+
+_MARKS = """\
+F1 and Jaccard are means over admissions, with 95 % intervals of patients drawn again; *of oracle* is Jaccard's share of
+the best that can be. PRAUC is the mean average precision; Brier score, expected calibration error (ten bins of equal
+mass) and log-loss are over all drugs of the formulary. A list written freely may be none, and counts 0 then; all other
+rows always give a list of distinct formulary drugs. Drafts per second are those of one thread, by CPU time, 64
+admissions at a time in one process: for comparing rows, not for sizing a server ([performance](performance.md))."""
+
+_WORDS = ""
+_LIMITS = ""
+
+_COLUMNS = ("", "F1", "Jaccard", "of oracle", "PRAUC", "Brier", "ECE", "log-loss", "output rate", "drafts/s", "chosen")
+
+
+def _hospitals(found: Json) -> str:
+    sizes = list(found["splits"].values())
+    told = "; ".join("{train:,} training, {validation} validation and {test} test".format(**size) for size in sizes)
+    number = {1: "One synthetic hospital", 2: "Two synthetic hospitals", 3: "Three synthetic hospitals"}
+    return (
+        f"{number.get(len(sizes), f'{len(sizes)} synthetic hospitals')} of {found['patients']:,} patients (seeds"
+        f" {', '.join(map(str, found['seeds']))}) with {told} admissions, {found['formulary']} drugs."
+    )
+
+
+def _table(rows: list[Json]) -> str:
+    return grid(_COLUMNS, [_row(row) for row in rows])
+
+
+def _row(row: Json) -> list[str]:
+    return [
+        row["title"],
+        _interval(row["f1"]),
+        _interval(row["jaccard"]),
+        _share(row["of_oracle"]["jaccard"]),
+        *(_number(row[name], digits) for name, digits in (("prauc", 3), ("brier", 4), ("ece", 4), ("log_loss", 4))),
+        _share(row["output_rate"]["value"]),
+        f"{median(row['drafts_per_second']):,.3g}".replace("e+03", ",000") if row["drafts_per_second"] else "",
+        row["chosen"][0],
+    ]
+
+
+def _learned(found: Json) -> str:
+    first = next(iter(found["learned"].values()))
+    rows = [[name, f"{run['samples']:,}", f"{run['tokens'] / 1e6:.1f} million"] for name, run in first.items()]
+    return grid(("run", "samples", "tokens read"), rows)
+
+
+def _differences(rows: list[Json]) -> str:
+    columns = ("", *(f"{score} less {other}'s" for other in rows[0]["less"] for score in ("F1", "Jaccard")))
+    told = [
+        [
+            row["title"],
+            *(
+                _signed(row["less"][other][score]) if other in row["less"] else ""
+                for other in rows[0]["less"]
+                for score in ("f1", "jaccard")
+            ),
+        ]
+        for row in rows
+    ]
+    return grid(columns, told)
+
+
+def _curve(found: Json) -> str:
+    names = {row["name"]: row["title"] for row in found["rows"]}
+    points = found["curve"]
+    columns = ("Jaccard", *(f"{point['admissions']:,} admissions" for point in points))
+    rows = [
+        [names[name], *(f"{point['rows'][name]['jaccard']['value']:.3f}" for point in points)]
+        for name in points[0]["rows"]
+    ]
+    return grid(columns, rows)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------
+
+
+def _interval(found: Json) -> str:
+    return f"{found['value']:.3f} [{found['lo']:.3f}, {found['hi']:.3f}]"
+
+
+def _signed(found: Json) -> str:
+    return f"{found['value']:+.3f} [{found['lo']:+.3f}, {found['hi']:+.3f}]"
+
+
+def _number(found: Json | None, digits: int) -> str:
+    return "" if found is None else f"{found['value']:.{digits}f}"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"

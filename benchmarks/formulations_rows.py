@@ -1,0 +1,145 @@
+"""The rows of the table: what is asked for each, how it is judged, and how rows compare over all seeds together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from formulations_asked import Arrays, Split
+from formulations_judged import SCORES, Judged, judge_blend, judge_lists, judge_probabilities, judge_scores, judge_votes
+
+from evaluation.statistics.bootstrap import Draws, draw
+from serving.curves import Curve
+from serving.cut import Cut, Floats
+
+Json = dict[str, Any]
+
+REGRESSIONS = ("logistic-history", "pooled")
+"""What models are compared with; the last is what `rxdraft calibrate` blends them with."""
+ORACLE = "oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """All that was said of one seed's hospital, by what was asked, split and array; and what was right."""
+
+    said: dict[str, dict[str, Arrays]]
+    splits: dict[str, Split]
+
+    def lists(self, asked: str) -> Judged:
+        """Judge lists."""
+        return judge_lists(self.said[asked]["test"], self.splits["test"])
+
+    def scores(self, asked: str, name: str = "scores") -> Judged:
+        """Judge scores."""
+        return judge_scores(self.said[asked]["validation"][name], self.said[asked]["test"][name], self.splits)
+
+    def votes(self, name: str) -> Judged:
+        """Judge votes."""
+        popularity = self.said["popularity"]["test"]["scores"][0]
+        return judge_votes(self.said["votes"], name, popularity, self.splits)
+
+    def blend(self) -> Judged:
+        """Judge the label head with the regression beside it."""
+        return judge_blend(self.said["labels"], self.said[REGRESSIONS[-1]], self.splits)
+
+    def best(self) -> Judged:
+        """Judge who knows every chance; the lists are those of the highest expected Jaccard."""
+        known = self.said[ORACLE]["test"]
+        chances = judge_probabilities(np.clip(known["scores"], 1e-6, 1 - 1e-6), self.splits["test"], Curve(), Cut())
+        of_lists = np.isin(SCORES, ("f1", "jaccard"))
+        return Judged(np.where(of_lists, self.lists(ORACLE).scores, chances.scores), chances.ece, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        name: in files.
+        title: in print.
+        judge: says what it is worth.
+        asked: whose speed is the row's: the sum of all of these.
+        run: checkpoint that is asked; None: none is.
+    """
+
+    name: str
+    title: str
+    judge: Callable[[Answers], Judged]
+    asked: tuple[str, ...] = ()
+    run: str | None = None
+
+
+ROWS = (
+    Row("free", "list, written freely", lambda a: a.lists("free"), ("free",), "list"),
+    Row("constrained", "list, held to the formulary", lambda a: a.lists("constrained"), ("constrained",), "list"),
+    Row("votes-5", "votes of 5 lists", lambda a: a.votes("first_5"), ("votes-5",), "list"),
+    Row("votes-10", "votes of 10 lists", lambda a: a.votes("first_10"), ("votes",), "list"),
+    Row("names", "names in one pass, whole", lambda a: a.scores("names", "whole"), ("names",), "list"),
+    Row("names-token", "names in one pass, per token", lambda a: a.scores("names", "per_token"), ("names",), "list"),
+    Row("yes-no", "yes or no for each drug", lambda a: a.scores("yes-no"), ("yes-no",), "yes-no"),
+    Row("labels", "label head", lambda a: a.scores("labels"), ("labels",), "labels"),
+    Row("blended", "label head, blended", lambda a: a.blend(), ("labels", REGRESSIONS[-1]), "labels"),
+    Row("popularity", "popularity", lambda a: a.scores("popularity"), ("popularity",)),
+    *(Row(name, name, lambda a, name=name: a.scores(name), (name,)) for name in REGRESSIONS),
+    Row(ORACLE, ORACLE, Answers.best),
+)
+
+
+def summarise(seeds: dict[int, Answers], rows: Sequence[Row] = ROWS) -> list[Json]:
+    """Return each row's figures over the visits of all seeds, and its differences from the regressions.
+
+    Intervals are of patients drawn again with their visits; no patient is in two hospitals.
+    """
+    judged = {row.name: {seed: row.judge(answers) for seed, answers in seeds.items()} for row in rows}
+    patients = np.concatenate([_patients(seed, answers) for seed, answers in seeds.items()])
+    scores = {name: np.concatenate([one.scores for one in by_seed.values()]) for name, by_seed in judged.items()}
+    oracle = scores[ORACLE].mean(axis=0)
+    found = []
+    for row in rows:
+        by_seed, mine = judged[row.name], scores[row.name]
+        values = _intervals(draw(patients, np.nan_to_num(mine), share=False))
+        about: Json = {"name": row.name, "title": row.title, "run": row.run}
+        for place, score in enumerate(SCORES):
+            each = [float(one.scores[:, place].mean()) for one in by_seed.values()]
+            known = not np.isnan(mine[:, place]).any()
+            about[score] = {**values[place], "seeds": each} if known else None
+        eces = [one.ece for one in by_seed.values() if one.ece is not None]
+        about["ece"] = {"value": float(np.mean(eces)), "seeds": eces} if eces else None
+        about["of_oracle"] = {score: float(mine[:, i].mean() / oracle[i]) for i, score in enumerate(SCORES[:2])}
+        about["chosen"] = [one.how for one in by_seed.values()]
+        about["drafts_per_second"] = _speeds(row, seeds)
+        about["less"] = {
+            other: dict(zip(SCORES[:2], _intervals(_difference(patients, mine, scores[other])), strict=True))
+            for other in REGRESSIONS
+            if other != row.name
+        }
+        found.append(about)
+    return found
+
+
+def _patients(seed: int, answers: Answers) -> Any:
+    ids = answers.splits["test"].samples["subject_id"].to_numpy()
+    return np.array([f"{seed} {subject_id}" for subject_id in ids])
+
+
+def _difference(patients: Any, mine: Floats, others: Floats) -> Draws:
+    return draw(patients, (mine - others)[:, :2], share=False)
+
+
+def _intervals(draws: Draws) -> list[dict[str, float]]:
+    """Return value and 95 % interval of each column."""
+    found = draws.intervals()
+    columns = zip(found.point, found.lo, found.hi, strict=True)
+    return [{"value": float(value), "lo": float(lo), "hi": float(hi)} for value, lo, hi in columns]
+
+
+def _speeds(row: Row, seeds: dict[int, Answers]) -> list[float]:
+    """Return drafts to the CPU second of each seed: seconds add up where two are asked."""
+    return [
+        float(1 / sum(1 / answers.said[asked]["speed"]["drafts"] for asked in row.asked))
+        for answers in seeds.values()
+        if row.asked
+    ]
