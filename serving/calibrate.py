@@ -107,7 +107,7 @@ def calibrate(
     if not checkpoints:
         raise ContractError(f"{runs} holds no checkpoint; train one with `rxdraft train`")
     validation = read_validation(cohort, checkpoints)
-    missing = {path: manifest for path, manifest in checkpoints.items() if not wanted.is_met(manifest)}
+    missing = {path: one for path, one in checkpoints.items() if not (wanted.is_met(one) and _is_whole(path, one))}
     engine = load_engine(list(missing), list(missing.values()), base) if missing else None
     regression = _regression(cohort) if missing and wanted.blend else None
     for path, manifest in checkpoints.items():
@@ -122,6 +122,12 @@ def calibrate(
         with artefacts.whole_or_absent(path / "manifest.json") as new:
             artefacts.write_json(new, asdict(replace(manifest, calibration=found.calibration.to_json())))
         yield path, found.calibration, False
+
+
+def _is_whole(checkpoint: Path, manifest: Manifest) -> bool:
+    """Tell whether what a calibrated checkpoint is blended with lies in it."""
+    blend = Calibration.from_json(manifest.calibration).blend
+    return blend is None or (checkpoint / FILE).is_file()
 
 
 def read_validation(cohort: Path, checkpoints: dict[Path, Manifest]) -> Validation:

@@ -146,6 +146,14 @@ def test_a_blend_is_what_says_most_of_held_out_patients_and_is_served(calibrated
     assert drafted.chances == pytest.approx(found.apply(mixed)[0])
 
 
+def test_a_checkpoint_that_lost_its_blend_is_calibrated_again(calibrated, tiny_cohort, tmp_path):
+    copy = Path(shutil.copytree(calibrated, tmp_path / "copy"))
+    (copy / FILE).unlink()
+    [(_, _, stood)] = calibrate(copy, tiny_cohort, WANTED)
+    assert not stood
+    assert (copy / "manifest.json").read_bytes() == (calibrated / "manifest.json").read_bytes()
+
+
 def test_a_blend_that_is_not_the_calibrated_one_is_refused(calibrated, tmp_path):
     copy = Path(shutil.copytree(calibrated, tmp_path / "copy"))
     (copy / FILE).write_bytes((copy / FILE).read_bytes() + b" ")
