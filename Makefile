@@ -11,14 +11,16 @@ READY  := $(VENV)/.installed
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
-demo: $(READY) ## The main job on a synthetic hospital, at most 8 minutes; a second run reuses what is whole
+demo: $(READY) ## The main job on a synthetic hospital, about 8 minutes; a second run reuses what is whole
 	$(RX) synth --out $(DEMO)/hospital --patients 1600 --seed 1
 	$(RX) etl --mimic $(DEMO)/hospital --out $(DEMO)/cohort --open-data
-	$(RX) train --data $(DEMO)/cohort --out $(DEMO)/runs --base tiny --config smoke
+	$(RX) train --data $(DEMO)/cohort --out $(DEMO)/runs/lists --base tiny --config smoke
+	$(RX) train --data $(DEMO)/cohort --out $(DEMO)/runs/labels --base tiny --config labels
+	$(RX) calibrate --model $(DEMO)/runs/labels --data $(DEMO)/cohort
 	$(RX) evaluate --runs $(DEMO)/runs --oracle $(DEMO)/hospital/oracle.parquet --show
 	@echo
 	@echo "Start the service with:"
-	@echo "  $(RX) serve --model $(DEMO)/runs/rank-32/step-000240 --port 8000"
+	@echo "  $(RX) serve --model $(DEMO)/runs/labels/rank-32/step-000429 --port 8000"
 
 test: $(READY) ## All tests; offline, on the CPU
 	$(VENV)/bin/python -m pytest -n auto --dist loadfile
@@ -49,7 +51,7 @@ bench-kill-sweep: $(READY) ## Twenty kill -9 during a sweep, then its bits besid
 	$(VENV)/bin/python benchmarks/kill_sweep.py $(ARGS)
 
 bench-serve-model: demo ## Drafts of the demo's last list checkpoint: one by one, sixteen at once, ten votes
-	$(VENV)/bin/python benchmarks/bench_serve_model.py --runs $(DEMO)/runs --data $(DEMO)/cohort $(ARGS)
+	$(VENV)/bin/python benchmarks/bench_serve_model.py --runs $(DEMO)/runs/lists --labels-runs $(DEMO)/runs/labels --data $(DEMO)/cohort $(ARGS)
 
 formulations: $(READY) ## docs/formulations.md anew: lists, votes, yes/no and labels on three hospitals, hours of one core
 	$(VENV)/bin/python benchmarks/formulations.py --work $(DEMO)/formulations --write docs/formulations.md $(ARGS)

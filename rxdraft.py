@@ -22,8 +22,8 @@ import evaluation.statistics.commands
 import evaluation.strategies.commands
 import evaluation.sweep.commands
 import serving.batch.commands
-import serving.calibrate_commands
 import serving.commands
+import serving.probabilities.commands
 import training.commands
 import training.export_commands
 import training.plan_commands
@@ -44,7 +44,7 @@ for command in (
     evaluation.sweep.commands.sweep,
     training.export_commands.curves,
     training.export_commands.export_model,
-    serving.calibrate_commands.calibrate,
+    serving.probabilities.commands.calibrate,
     serving.commands.recommend,
     serving.batch.commands.predict,
     serving.commands.serve,

@@ -232,7 +232,7 @@ def clients(questions: Sequence[Any], ask: Callable[[Any], int]) -> Result:
 def read_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("demo/runs"), help="the last checkpoint in it is asked")
+    parser.add_argument("--runs", type=Path, default=Path("demo/runs/lists"), help="the last checkpoint in it is asked")
     parser.add_argument("--labels-runs", type=Path, help="of checkpoints that learned labels; the last is asked too")
     parser.add_argument("--data", type=Path, default=Path("demo/cohort"))
     parser.add_argument("--base", help="where the base lies now")

@@ -19,10 +19,10 @@ from etl.domain import Admission
 from evaluation.drafts import draft_oracle
 from serving.baselines.design import read_visits
 from serving.baselines.fit import fit
-from serving.cut import Floats
 from serving.decoding.decoder import Ask
 from serving.engine import Engine
 from serving.labels import LabelRecommender
+from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
 from serving.recommender import Recommender
 from training.manifest import Manifest, find_checkpoints, read_manifest

@@ -11,12 +11,12 @@ from formulations_asked import Arrays, Split
 
 from evaluation.probabilities import scored_columns
 from evaluation.statistics import calibration
-from serving.blend import mix
-from serving.calibrate import FOLDS, PRIOR_WEIGHTS, WEIGHTS
-from serving.calibration import Votes
-from serving.curves import Curve
-from serving.cut import Cut, Floats
-from serving.fitting import Fit, Outcomes, fit
+from serving.probabilities.blend import mix
+from serving.probabilities.calibrate import FOLDS, PRIOR_WEIGHTS, WEIGHTS
+from serving.probabilities.calibration import Votes
+from serving.probabilities.curves import Curve
+from serving.probabilities.cut import Cut, Floats
+from serving.probabilities.fitting import Fit, Outcomes, fit
 
 SCORES = ("f1", "jaccard", "prauc", "brier", "log_loss", "output_rate")
 """Of each admission; the first two and the last are of lists, the others of probabilities."""

@@ -11,8 +11,8 @@ from formulations_asked import Arrays, Split
 from formulations_judged import SCORES, Judged, judge_blend, judge_lists, judge_probabilities, judge_scores, judge_votes
 
 from evaluation.statistics.bootstrap import Draws, draw
-from serving.curves import Curve
-from serving.cut import Cut, Floats
+from serving.probabilities.curves import Curve
+from serving.probabilities.cut import Cut, Floats
 
 Json = dict[str, Any]
 

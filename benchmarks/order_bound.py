@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from etl.cohort import read_samples, to_admission
 from etl.domain import Admission, Split
-from serving.calibration import Calibration
 from serving.labels import LabelRecommender
+from serving.probabilities.calibration import Calibration
 from serving.recommender import Recommender, load_recommenders
 
 Floats = NDArray[np.float64]

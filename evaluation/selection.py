@@ -10,7 +10,7 @@ from typing import Any
 from etl import artefacts
 from etl.errors import ConfigError, ContractError
 from evaluation.predict import cell_name
-from serving.calibration import Calibration
+from serving.probabilities.calibration import Calibration
 from training.manifest import Manifest, find_checkpoints, read_manifest
 
 Checkpoint = tuple[Path, Manifest]

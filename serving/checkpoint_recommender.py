@@ -12,10 +12,10 @@ import numpy as np
 from etl import artefacts, prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from serving.blend import Blend
-from serving.calibration import Calibration
-from serving.cut import Floats
 from serving.engine import Engine
+from serving.probabilities.blend import Blend
+from serving.probabilities.calibration import Calibration
+from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
 from serving.schemas import ModelIdentity
 from serving.vocabulary import Vocabulary, read_vocabulary

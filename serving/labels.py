@@ -10,9 +10,9 @@ from pathlib import Path
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
 from serving.checkpoint_recommender import CheckpointRecommender
-from serving.curves import to_probabilities
-from serving.cut import Floats
 from serving.engine import Engine
+from serving.probabilities.curves import to_probabilities
+from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
 from training.manifest import Manifest
 

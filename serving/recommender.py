@@ -17,13 +17,13 @@ import polars as pl
 from etl import prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from serving.calibration import Votes
 from serving.checkpoint_recommender import CheckpointRecommender
-from serving.cut import Floats
 from serving.decoding.decoder import Ask, Drawn
 from serving.decoding.trie import FormularyTrie
 from serving.engine import Engine
 from serving.labels import LabelRecommender
+from serving.probabilities.calibration import Votes
+from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
 from training.manifest import Manifest, read_manifest
 

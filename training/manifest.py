@@ -53,8 +53,8 @@ class Manifest:
         losses: train, mean per response token, or per drug under objective labels, since the previous checkpoint;
             validation, None without rows.
         samples: rows trained on; shortened: those whose prompt lost diagnoses to max_length.
-        calibration: what makes its scores probabilities and where lists are cut, as `serving.calibration` has it;
-            None until `rxdraft calibrate`, which alone writes it.
+        calibration: what makes its scores probabilities and where lists are cut, see `serving.probabilities`; None
+            until `rxdraft calibrate`, which alone writes it.
         config: all settings of the run.
         machine: what else decides the last bits: device, dtype and attention as they were resolved, processes, and
             whether torch was held to deterministic kernels.

@@ -21,7 +21,7 @@ from evaluation.results import Redrawn
 from evaluation.rows import BASE, CONSTRAINED, Asked
 from evaluation.strategies.compare import compare
 from evaluation.strategies.strategy import Strategy
-from serving.calibrate import Wanted, calibrate
+from serving.probabilities.calibrate import Wanted, calibrate
 from serving.recommender import load_recommenders
 from training.config import load_config
 from training.loop import train

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from evaluation.selection import Checkpoint, choose, describe, takes_votes
-from serving.calibration import Calibration, Figures, Fitted, Votes
-from serving.cut import Cut
+from serving.probabilities.calibration import Calibration, Figures, Fitted, Votes
+from serving.probabilities.cut import Cut
 from training.manifest import Manifest, find_checkpoints, read_manifest
 
 

@@ -25,9 +25,9 @@ from etl import prompts
 from etl.domain import Admission, Diagnosis
 from serving.app import MAX_BODY_BYTES, create_app
 from serving.baselines.service import load_baseline
-from serving.calibration import Calibration, Votes
 from serving.checkpoint_recommender import CheckpointRecommender
-from serving.cut import Cut, Rule
+from serving.probabilities.calibration import Calibration, Votes
+from serving.probabilities.cut import Cut, Rule
 from serving.recommendation import Drafter
 from serving.recommender import load_recommenders
 from serving.schemas import DraftRequest

@@ -233,7 +233,7 @@ def test_a_drop_far_beyond_the_draw_is_named():
 @pytest.fixture(scope="module")
 def voting(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A checkpoint that writes lists, asked for six of them."""
-    from serving.calibration import Calibration, Votes
+    from serving.probabilities.calibration import Calibration, Votes
     from serving.recommender import load_recommenders
     from training.manifest import read_manifest, write_manifest
 

@@ -23,11 +23,11 @@ from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError, ContractError
 from etl.prompts import Outcome, render_answer
 from serving import labels
-from serving.calibration import Calibration
-from serving.curves import Curve, Kind
-from serving.cut import Cut, Rule
 from serving.gathering import Gatherer
 from serving.labels import LabelRecommender
+from serving.probabilities.calibration import Calibration
+from serving.probabilities.curves import Curve, Kind
+from serving.probabilities.cut import Cut, Rule
 from serving.recommendation import BusyError, LateError, Recommendation
 from serving.recommender import load_recommenders
 from training import base as bases

@@ -18,11 +18,11 @@ from etl import prompts
 from etl.cohort import read_prompts, read_samples, to_admission
 from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError, ContractError
-from serving.calibration import Calibration, Votes
-from serving.cut import Cut, Rule
 from serving.decoding.decoder import Ask, Drawn
 from serving.decoding.trie import FormularyTrie
 from serving.engine import Engine
+from serving.probabilities.calibration import Calibration, Votes
+from serving.probabilities.cut import Cut, Rule
 from serving.recommender import Recommender, load_recommenders
 from serving.schemas import DraftRequest, make_draft
 from training.data import encode_split

@@ -13,9 +13,9 @@ from etl import artefacts
 from etl.domain import Admission
 from etl.errors import ContractError
 from serving.baselines.pooled import Pooled
-from serving.calibration import Blended
-from serving.curves import to_logits, to_probabilities
-from serving.cut import Floats
+from serving.probabilities.calibration import Blended
+from serving.probabilities.curves import to_logits, to_probabilities
+from serving.probabilities.cut import Floats
 from serving.vocabulary import TitleCodes, Vocabulary
 
 FILE = "blend/pooled.safetensors"

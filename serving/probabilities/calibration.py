@@ -8,8 +8,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import ConfigDict, Field, FiniteFloat, TypeAdapter, ValidationError
 
 from etl.errors import ContractError
-from serving.curves import Curve
-from serving.cut import Cut, Floats
+from serving.probabilities.curves import Curve
+from serving.probabilities.cut import Cut, Floats
 
 _STRICT = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -47,7 +47,7 @@ class Blended:
 
     Attributes:
         weight: of the model; the regression has the rest.
-        sha256: of the regression's file, see `serving.blend`.
+        sha256: of the regression's file, see `serving.probabilities.blend`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

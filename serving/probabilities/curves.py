@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from serving.cut import Floats, Ints
+from serving.probabilities.cut import Floats, Ints
 
 LARGEST = 15.0
 """Logits are told apart up to here: one in three millions."""

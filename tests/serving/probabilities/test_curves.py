@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 
 from evaluation.statistics.calibration import Levels, equal_mass
 from evaluation.statistics.calibration import ece as evaluated_ece
-from serving.curves import (
+from serving.probabilities.curves import (
     FITS,
     LOGITS,
     Counts,

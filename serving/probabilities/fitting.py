@@ -10,9 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.calibration import Figures
-from serving.curves import LOGITS, Counts, Curve, brier, choose_curve, count, ece, log_loss, to_probabilities
-from serving.cut import Cut, Floats, Ints, Rule
+from serving.probabilities.calibration import Figures
+from serving.probabilities.curves import (
+    LOGITS,
+    Counts,
+    Curve,
+    brier,
+    choose_curve,
+    count,
+    ece,
+    log_loss,
+    to_probabilities,
+)
+from serving.probabilities.cut import Cut, Floats, Ints, Rule
 
 THRESHOLDS = tuple(round(0.05 + 0.01 * i, 2) for i in range(71))
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from etl.cohort import read_samples
 from etl.errors import ConfigError, ContractError
 from serving.baselines.pooled import Pooled
-from serving.blend import FILE, mix
-from serving.calibrate import Wanted, calibrate, read_validation
-from serving.calibrate_commands import calibrate as command
-from serving.calibration import Calibration
-from serving.cut import Cut, Rule
+from serving.probabilities.blend import FILE, mix
+from serving.probabilities.calibrate import Wanted, calibrate, read_validation
+from serving.probabilities.calibration import Calibration
+from serving.probabilities.commands import calibrate as command
+from serving.probabilities.cut import Cut, Rule
 from serving.recommender import load_recommenders
 from training.checkpoint import weights_sha256
 from training.config import load_config

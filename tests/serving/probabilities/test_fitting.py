@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.calibration import Calibration
-from serving.curves import choose_curve, count, to_probabilities
-from serving.cut import Cut, Floats, Rule
-from serving.fitting import THRESHOLDS, Outcomes, fit
+from serving.probabilities.calibration import Calibration
+from serving.probabilities.curves import choose_curve, count, to_probabilities
+from serving.probabilities.cut import Cut, Floats, Rule
+from serving.probabilities.fitting import THRESHOLDS, Outcomes, fit
 
 
 def hospital(bent: float = 1.0, admissions: int = 400, seed: int = 0) -> tuple[Floats, Outcomes]:

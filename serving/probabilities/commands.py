@@ -10,7 +10,7 @@ import typer
 from serving.loading import BASE
 
 if TYPE_CHECKING:
-    from serving.calibration import Calibration
+    from serving.probabilities.calibration import Calibration
 
 
 def calibrate(
@@ -35,7 +35,7 @@ def calibrate(
     Fitted on the validation split alone; the figures are those of patients who were held out.
     """
     from etl.progress import stages
-    from serving import calibrate as calibrating
+    from serving.probabilities import calibrate as calibrating
 
     wanted = calibrating.Wanted(votes, temperature, false_positives, blend)
     with stages("calibrate") as told:

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.errors import ContractError
-from serving.calibration import Blended, Calibration, Figures, Fitted, Votes
-from serving.curves import Curve, Kind
-from serving.cut import Cut, Rule
+from serving.probabilities.calibration import Blended, Calibration, Figures, Fitted, Votes
+from serving.probabilities.curves import Curve, Kind
+from serving.probabilities.cut import Cut, Rule
 
 FIGURES = Figures(0.3, 0.1, 0.02, 0.45)
 WHOLE = Calibration(

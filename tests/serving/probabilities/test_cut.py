@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from serving.cut import Cut, Floats, Rule
+from serving.probabilities.cut import Cut, Floats, Rule
 
 CHANCES = arrays(float, st.tuples(st.integers(1, 5), st.integers(1, 12)), elements=st.floats(0.001, 0.999))
 FEW = arrays(float, st.tuples(st.just(1), st.integers(1, 8)), elements=st.floats(0.001, 0.999))
