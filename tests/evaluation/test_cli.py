@@ -16,7 +16,8 @@ import rxdraft
 
 GOLDEN = Path(__file__).parent / "golden"
 COMMANDS = [
-    *("synth", "etl", "plan", "train", "sweep", "curves", "export-model", "recommend", "predict", "serve"),
+    *("synth", "etl", "plan", "train", "sweep", "curves", "export-model"),
+    *("calibrate", "recommend", "predict", "serve"),
     *("evaluate", "baselines", "compare", "medqa", "report", "simulate", "export", "import", "augment"),
     *("judge", "judge equate", "judge export", "review", "review make", "review merge", "review finalize"),
 ]
