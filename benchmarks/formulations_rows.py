@@ -71,6 +71,14 @@ class Row:
     asked: tuple[str, ...] = ()
     run: str | None = None
 
+    def is_in(self, answers: Answers) -> bool:
+        """Tell whether all was asked that it takes."""
+        return set(self.asked) <= answers.said.keys()
+
+    def speed(self, answers: Answers) -> float:
+        """Return drafts to the CPU second; seconds add up where two are asked."""
+        return float(1 / sum(1 / answers.said[asked]["speed"]["drafts"] for asked in self.asked))
+
 
 ROWS = (
     Row("free", "list, written freely", lambda a: a.lists("free"), ("free",), "list"),
@@ -89,30 +97,34 @@ ROWS = (
 
 
 def summarise(seeds: dict[int, Answers], rows: Sequence[Row] = ROWS) -> list[Json]:
-    """Return each row's figures over the visits of all seeds, and its differences from the regressions.
+    """Return each row's figures over the visits of all seeds that it was asked of, and what it is less the regressions.
 
     Intervals are of patients drawn again with their visits; no patient is in two hospitals.
     """
-    judged = {row.name: {seed: row.judge(answers) for seed, answers in seeds.items()} for row in rows}
-    patients = np.concatenate([_patients(seed, answers) for seed, answers in seeds.items()])
-    scores = {name: np.concatenate([one.scores for one in by_seed.values()]) for name, by_seed in judged.items()}
-    oracle = scores[ORACLE].mean(axis=0)
+    judged = {
+        (row.name, seed): row.judge(answers) for row in rows for seed, answers in seeds.items() if row.is_in(answers)
+    }
     found = []
     for row in rows:
-        by_seed, mine = judged[row.name], scores[row.name]
+        there = [seed for seed in seeds if (row.name, seed) in judged]
+
+        def scores(name: str, there: Sequence[int] = there) -> Floats:
+            return np.concatenate([judged[name, seed].scores for seed in there])
+
+        mine, oracle = scores(row.name), scores(ORACLE).mean(axis=0)
+        patients = np.concatenate([_patients(seed, seeds[seed]) for seed in there])
         values = _intervals(draw(patients, np.nan_to_num(mine), share=False))
-        about: Json = {"name": row.name, "title": row.title, "run": row.run}
+        about: Json = {"name": row.name, "title": row.title, "run": row.run, "seeds": there}
         for place, score in enumerate(SCORES):
-            each = [float(one.scores[:, place].mean()) for one in by_seed.values()]
-            known = not np.isnan(mine[:, place]).any()
-            about[score] = {**values[place], "seeds": each} if known else None
-        eces = [one.ece for one in by_seed.values() if one.ece is not None]
+            each = [float(judged[row.name, seed].scores[:, place].mean()) for seed in there]
+            about[score] = None if np.isnan(each).any() else {**values[place], "seeds": each}
+        eces = [ece for seed in there if (ece := judged[row.name, seed].ece) is not None]
         about["ece"] = {"value": float(np.mean(eces)), "seeds": eces} if eces else None
         about["of_oracle"] = {score: float(mine[:, i].mean() / oracle[i]) for i, score in enumerate(SCORES[:2])}
-        about["chosen"] = [one.how for one in by_seed.values()]
-        about["drafts_per_second"] = _speeds(row, seeds)
+        about["chosen"] = [judged[row.name, seed].how for seed in there]
+        about["drafts_per_second"] = [row.speed(seeds[seed]) for seed in there if row.asked]
         about["less"] = {
-            other: dict(zip(SCORES[:2], _intervals(_difference(patients, mine, scores[other])), strict=True))
+            other: dict(zip(SCORES[:2], _intervals(_difference(patients, mine, scores(other))), strict=True))
             for other in REGRESSIONS
             if other != row.name
         }
@@ -134,12 +146,3 @@ def _intervals(draws: Draws) -> list[dict[str, float]]:
     found = draws.intervals()
     columns = zip(found.point, found.lo, found.hi, strict=True)
     return [{"value": float(value), "lo": float(lo), "hi": float(hi)} for value, lo, hi in columns]
-
-
-def _speeds(row: Row, seeds: dict[int, Answers]) -> list[float]:
-    """Return drafts to the CPU second of each seed: seconds add up where two are asked."""
-    return [
-        float(1 / sum(1 / answers.said[asked]["speed"]["drafts"] for asked in row.asked))
-        for answers in seeds.values()
-        if row.asked
-    ]

@@ -22,7 +22,7 @@ from serving.recommendation import BusyError, Drafter, LateError, Recommendation
 
 Floats = NDArray[np.float64]
 
-LEAST_DROP = 0.05
+LEAST_DROP = 0.07
 """Of a probability; 95 of 100 move by less where diagnoses are only shuffled (docs/explanations.md)."""
 REASONS = 3
 """Facts told for a drug, at most."""

@@ -181,13 +181,13 @@ def test_a_yes_or_no_behind_facts_read_once_is_that_of_the_whole_question(tiny_c
     engine, formulary = Engine(str(random_base), None), read_formulary(tiny_cohort)[:9]
     admissions, popularity = read_split(tiny_cohort, "test").admissions[:2], np.linspace(0.9, 0.1, 9)
     scores = YesNo(engine, None, formulary, popularity).scores(admissions)
-    no, yes = (engine.tokenizer.encode(word, add_special_tokens=False)[0] for word in ("no", "yes"))
     for row, admission in zip(scores, admissions, strict=True):
         for score, drug, share in zip(row, formulary, popularity, strict=True):
             ids = prompts.encode(engine.tokenizer, ask(admission, drug))
             with torch.inference_mode():
                 logits = engine.causal(torch.tensor([ids])).logits[0, -1].tolist()
-            odds = share * math.exp(logits[yes] - logits[no])
+            yes = engine.tokenizer.encode(drug, add_special_tokens=False)[0]
+            odds = share * math.exp(logits[yes] - logits[engine.end])
             assert score == pytest.approx(odds / (1 + odds), rel=1e-4)
 
 
@@ -203,7 +203,7 @@ def test_each_admission_is_asked_about_a_drug_it_had_and_one_it_had_not(tiny_coh
         *_, question, answer = row["messages"]
         drug = question["content"].rpartition("Ordered: ")[2].removesuffix("?")
         asked.setdefault(row["hadm_id"], []).append(drug in had[row["hadm_id"]])
-        assert answer["content"] == ("yes" if asked[row["hadm_id"]][-1] else "no")
+        assert answer["content"] == (drug if asked[row["hadm_id"]][-1] else "")
     assert asked == {hadm_id: [True, False] for hadm_id in had}
 
 

@@ -85,6 +85,7 @@ def test_a_draft_has_the_documented_shape(client, body, recommender):
         "objective": "list",
         "calibration_sha256": None,
         "calibrated_on": None,
+        "model_weight": None,
     }
     assert all(warning.keys() == {"code", "position", "detail"} for warning in draft["warnings"])
 
