@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import textwrap
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -62,7 +64,8 @@ What each learned from:
   (`etl/synthetic/`), whose diagnoses come in a few hundred wordings: a regression on codes loses nothing there.
 - What an 8B model makes of each formulation. The base here has 2 million parameters and was pretrained to write lists
   of drugs, which favours the list; it never met a yes or a no.
-- What longer training does for the losers. The runs' lengths are above: the label head read the most tokens.
+- What longer training does for the losers: the list read {list_tokens} million tokens, the label head {label_tokens}.
+  At 240 steps of `make demo` the list was hardly worse than here.
 """
 
 
@@ -82,17 +85,30 @@ def write_document(found: Json, path: Path) -> None:
 
 def to_markdown(found: Json) -> str:
     """Return the document's text."""
+    learned = next(iter(found["learned"].values()))
     return _DOCUMENT.format(
         rank=found["rank"],
-        hospitals=_hospitals(found),
+        hospitals=_wrapped(_hospitals(found)),
         table=_table(found["rows"]),
         marks=_MARKS,
         learned=_learned(found),
         differences=_differences(found["rows"]),
-        words=_words(found),
+        words=_wrapped(_words(found)),
         curve=_curve(found),
-        limits=_limits(found),
+        limits=_wrapped(_limits(found)),
+        list_tokens=f"{learned['list']['tokens'] / 1e6:.1f}",
+        label_tokens=f"{learned['labels']['tokens'] / 1e6:.1f}",
     )
+
+
+def _wrapped(text: str) -> str:
+    """Return paragraphs and points in lines of usual length."""
+    points = re.split(r"\n(?=- )", text)
+    lines = (
+        textwrap.fill(point, 119, subsequent_indent="  " * point.startswith("- "), break_on_hyphens=False)
+        for point in points
+    )
+    return "\n".join(lines)
 
 
 _MARKS = """\
@@ -103,42 +119,44 @@ rows always give a list of distinct formulary drugs. Drafts per second are those
 admissions at a time in one process: for comparing rows, not for sizing a server ([performance](performance.md))."""
 
 _WORDS = """\
-- **The label head blended with `pooled` wins**, and is what `rxdraft train --config labels` and `rxdraft calibrate`
-  make: {blended_share} of the oracle's Jaccard, {blended_best} from the better regression and {blended_first} from the
-  other. It takes one pass over the question: {blended_speed} drafts a second where ten votes make {votes_speed}.
+- **The label head blended with `pooled` wins**, and is what `rxdraft train --config labels` and `rxdraft
+  calibrate` make: {blended_share} of the oracle's Jaccard, {blended_best} from the better regression and
+  {blended_first} from the other. It takes one pass over the question: {blended_speed} drafts a second where ten
+  votes make {votes_speed}.
 - The head alone is beside the regressions: {labels_best} in Jaccard from `pooled`, {labels_first} from
-  `logistic-history`. It reads titles and names, they count codes; in a hospital where every code has one title there is
-  nothing more to read. Their mistakes differ, and the blend lives on that. The model's weight was {weights}.
-- A list is learned with an order. A drug is decided once, by what stands before it; the list ends where lists used to
-  end, not where F1 is best; nobody knows how sure it is. Holding it to the formulary mends the {malformed} that are no
-  list, and is faster than not to: of a name's tokens most need not be asked for.
-- Votes give a list model probabilities, and lists that end where they should: F1 {constrained_f1} becomes {fewer_f1}
-  with five lists and {votes_f1} with ten, log-loss {fewer_loss} and {votes_loss}. They still end below the regressions,
-  at a price of many drafts.
-- Names scored in one pass tell what a list begins with, not what it holds, and are worse than popularity. By the token
-  they are worse again: long names, sure of themselves once begun, move up.
-- A yes or no is one bit for a whole question, where the head learns {formulary} from it: {samples} questions hold
-  {bits} of the training split's answers. A draft takes {formulary} of them, though they share the facts. The base writes
-  drugs and could not be taught the words yes and no (`benchmarks/formulations_yes_no.py`): the drug's name and an
-  empty answer stand in for them."""
+  `logistic-history`. It reads titles and names, they count codes; in a hospital where every code has one title
+  there is nothing more to read. Their mistakes differ, and the blend lives on that. The model's weight was
+  {weights}.
+- A list is learned with an order. A drug is decided once, by what stands before it; the list ends where lists
+  used to end, not where F1 is best; nobody knows how sure it is. Holding it to the formulary mends the
+  {malformed} that are no list, and is faster than not to: of a name's tokens most need not be asked for.
+- Votes give a list model probabilities, and lists that end where they should: F1 {constrained_f1} becomes
+  {fewer_f1} with five lists and {votes_f1} with ten, log-loss {fewer_loss} and {votes_loss}. They still end
+  below the regressions, at a price of many drafts.
+- Names scored in one pass tell what a list begins with, not what it holds, and are worse than popularity. By
+  the token they are worse again: long names, sure of themselves once begun, move up.
+- A yes or no is one bit for a whole question, where the head learns {formulary} from it: {samples} questions
+  hold {bits} of the training split's answers. A draft takes {formulary} of them, though they share the facts.
+  The base writes drugs and could not be taught the words yes and no (`benchmarks/formulations_yes_no.py`): the
+  drug's name and an empty answer stand in for them."""
 
 _LIMITS = """\
-From {before:,} to {all:,} admissions the head alone gains {labels} in Jaccard, the blend {blended}, `pooled` {pooled}
-and the list {constrained}; the oracle is at {oracle}. Each drug's part of the head is learned from the admissions that had
-it, few for most drugs, so it begins below regressions whose penalty holds them near popularity, and passes
-`logistic-history` with more of them. For a point of the curve so many training admissions were kept, and all else is as
-above; the list takes as many steps at each."""
+From {before:,} to {all:,} training admissions the blend goes from {missing} below the oracle to {left} below
+it: what is missing is patients. The head alone gains {labels}, `pooled` {pooled}: each drug's part of the head
+is learned from the admissions that had it, few for most of the {formulary} drugs, while `pooled` learns once,
+from all drugs together, how far an earlier prescription tells the next. For a point of the curve so many
+training admissions were kept; validation and test split and formulary are those of the table."""
 
 _COLUMNS = ("", "F1", "Jaccard", "of oracle", "PRAUC", "Brier", "ECE", "log-loss", "output rate", "drafts/s", "chosen")
 
 
 def _hospitals(found: Json) -> str:
     sizes = list(found["splits"].values())
-    told = "; ".join("{train:,} training, {validation} validation and {test} test".format(**size) for size in sizes)
-    number = {1: "One synthetic hospital", 2: "Two synthetic hospitals", 3: "Three synthetic hospitals"}
+    of = {split: ", ".join(f"{size[split]:,}" for size in sizes) for split in sizes[0]}
     return (
-        f"{number.get(len(sizes), f'{len(sizes)} synthetic hospitals')} of {found['patients']:,} patients (seeds"
-        f" {', '.join(map(str, found['seeds']))}) with {told} admissions, {found['formulary']} drugs."
+        f"Synthetic hospitals of {found['patients']:,} patients and {found['formulary']} drugs, seeds"
+        f" {', '.join(map(str, found['seeds']))}: {of['train']} training admissions, {of['validation']} of validation,"
+        f" {of['test']} of test."
     )
 
 
@@ -170,27 +188,36 @@ def _words(found: Json) -> str:
 
 
 def _limits(found: Json) -> str:
-    *_, before, last = found["curve"]
+    first, *_, last = found["curve"]
 
-    def gained(name: str) -> str:
-        return f"{last['rows'][name]['jaccard']['value'] - before['rows'][name]['jaccard']['value']:+.3f}"
+    def jaccard(point: Json, name: str) -> float:
+        return float(point["rows"][name]["jaccard"]["value"])
 
     return _LIMITS.format(
-        before=before["admissions"],
+        before=first["admissions"],
         all=last["admissions"],
-        oracle=_number(last["rows"]["oracle"]["jaccard"], 3),
+        missing=f"{jaccard(first, 'oracle') - jaccard(first, 'blended'):.3f}",
+        left=f"{jaccard(last, 'oracle') - jaccard(last, 'blended'):.3f}",
         formulary=found["formulary"],
-        **{name: gained(name) for name in last["rows"]},
+        **{name: f"{jaccard(last, name) - jaccard(first, name):+.3f}" for name in ("labels", "pooled")},
     )
 
 
 def _table(rows: list[Json]) -> str:
-    return grid(_COLUMNS, [_row(row) for row in rows])
+    table = grid(_COLUMNS, [_row(row, _title(row, rows)) for row in rows])
+    fewer = any(row["seeds"] != rows[-1]["seeds"] for row in rows)
+    return table + ("\n\nA row with a seed behind its name was asked of that hospital alone." if fewer else "")
 
 
-def _row(row: Json) -> list[str]:
+def _title(row: Json, rows: list[Json]) -> str:
+    """Return a row's title, with its seeds where they are not all."""
+    seeds = ", ".join(f"seed {seed}" for seed in row["seeds"])
+    return row["title"] if row["seeds"] == rows[-1]["seeds"] else f"{row['title']} ({seeds})"
+
+
+def _row(row: Json, title: str) -> list[str]:
     return [
-        row["title"],
+        title,
         _interval(row["f1"]),
         _interval(row["jaccard"]),
         _share(row["of_oracle"]["jaccard"]),

@@ -90,46 +90,57 @@ ROWS = (
     Row("yes-no", "yes or no for each drug", lambda a: a.scores("yes-no"), ("yes-no",), "yes-no"),
     Row("labels", "label head", lambda a: a.scores("labels"), ("labels",), "labels"),
     Row("blended", "label head, blended", lambda a: a.blend(), ("labels", REGRESSIONS[-1]), "labels"),
-    Row("popularity", "popularity", lambda a: a.scores("popularity"), ("popularity",)),
+    Row("popularity", "popularity", lambda a: a.scores("popularity")),
     *(Row(name, name, lambda a, name=name: a.scores(name), (name,)) for name in REGRESSIONS),
     Row(ORACLE, ORACLE, Answers.best),
 )
 
 
 def summarise(seeds: dict[int, Answers], rows: Sequence[Row] = ROWS) -> list[Json]:
-    """Return each row's figures over the visits of all seeds that it was asked of, and what it is less the regressions.
+    """Return each row's figures over all seeds that it was asked of, and what it is less the regressions.
 
     Intervals are of patients drawn again with their visits; no patient is in two hospitals.
     """
-    judged = {
-        (row.name, seed): row.judge(answers) for row in rows for seed, answers in seeds.items() if row.is_in(answers)
-    }
+    judged = {row.name: {seed: row.judge(one) for seed, one in seeds.items() if row.is_in(one)} for row in rows}
+    patients = {seed: _patients(seed, answers) for seed, answers in seeds.items()}
     found = []
-    for row in rows:
-        there = [seed for seed in seeds if (row.name, seed) in judged]
-
-        def scores(name: str, there: Sequence[int] = there) -> Floats:
-            return np.concatenate([judged[name, seed].scores for seed in there])
-
-        mine, oracle = scores(row.name), scores(ORACLE).mean(axis=0)
-        patients = np.concatenate([_patients(seed, seeds[seed]) for seed in there])
-        values = _intervals(draw(patients, np.nan_to_num(mine), share=False))
-        about: Json = {"name": row.name, "title": row.title, "run": row.run, "seeds": there}
-        for place, score in enumerate(SCORES):
-            each = [float(judged[row.name, seed].scores[:, place].mean()) for seed in there]
-            about[score] = None if np.isnan(each).any() else {**values[place], "seeds": each}
-        eces = [ece for seed in there if (ece := judged[row.name, seed].ece) is not None]
-        about["ece"] = {"value": float(np.mean(eces)), "seeds": eces} if eces else None
-        about["of_oracle"] = {score: float(mine[:, i].mean() / oracle[i]) for i, score in enumerate(SCORES[:2])}
-        about["chosen"] = [judged[row.name, seed].how for seed in there]
-        about["drafts_per_second"] = [row.speed(seeds[seed]) for seed in there if row.asked]
-        about["less"] = {
-            other: dict(zip(SCORES[:2], _intervals(_difference(patients, mine, scores(other))), strict=True))
-            for other in REGRESSIONS
-            if other != row.name
+    for row in (row for row in rows if judged[row.name]):
+        there = list(judged[row.name])
+        scores = {
+            name: np.concatenate([judged[name][seed].scores for seed in there])
+            for name in (row.name, ORACLE, *REGRESSIONS)
         }
-        found.append(about)
+        about = {"name": row.name, "title": row.title, "run": row.run, "seeds": there}
+        speeds = [row.speed(seeds[seed]) for seed in there if row.asked]
+        compared = _compare(row.name, scores, np.concatenate([patients[seed] for seed in there]))
+        found.append({**about, **_figures(list(judged[row.name].values())), **compared, "drafts_per_second": speeds})
     return found
+
+
+def _figures(judged: Sequence[Judged]) -> Json:
+    """Return what stands for each seed by itself: calibration error, and what was chosen."""
+    eces = [one.ece for one in judged if one.ece is not None]
+    return {
+        "ece": {"value": float(np.mean(eces)), "seeds": eces} if eces else None,
+        "chosen": [one.how for one in judged],
+        "by_seed": {score: [float(one.scores[:, i].mean()) for one in judged] for i, score in enumerate(SCORES)},
+    }
+
+
+def _compare(name: str, scores: dict[str, Floats], patients: Any) -> Json:
+    """Return a row's scores with intervals, its share of the oracle's, and its differences from the regressions."""
+    mine, oracle = scores[name], scores[ORACLE].mean(axis=0)
+    values = dict(zip(SCORES, _intervals(draw(patients, np.nan_to_num(mine), share=False)), strict=True))
+    known = dict(zip(SCORES, ~np.isnan(mine).any(axis=0), strict=True))
+    return {
+        **{score: value if known[score] else None for score, value in values.items()},
+        "of_oracle": {score: float(mine[:, i].mean() / oracle[i]) for i, score in enumerate(SCORES[:2])},
+        "less": {
+            other: dict(zip(SCORES[:2], _intervals(_difference(patients, mine, scores[other])), strict=True))
+            for other in REGRESSIONS
+            if other != name
+        },
+    }
 
 
 def _patients(seed: int, answers: Answers) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ import polars as pl
 from etl import artefacts, kept, prompts
 from etl.cohort import to_admission
 from serving.recommendation import Recommendation
-from serving.recommender import Recommender, load_engine, load_recommenders, on_engine
+from serving.recommender import Recommender, load_recommenders
 from training.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -106,7 +105,7 @@ def predict(
             found[cell] = table
             on_drafts(cell, table.height, table.height)
     if missing:
-        for recommender in _load(missing, base, decoding):
+        for recommender in _load([checkpoint for checkpoint, _ in missing], base, decoding):
             cell = cell_name(recommender.manifest)
             drafts = _draft(recommender, samples, partial(on_drafts, cell), decoding)
             kept.write(folder / f"{cell}.parquet", drafts, _origin(recommender.manifest, origin, decoding))
@@ -114,16 +113,10 @@ def predict(
     return {cell_name(manifest): found[cell_name(manifest)] for _, manifest in checkpoints}
 
 
-def _load(
-    checkpoints: Sequence[tuple[Path, Manifest]], base: str | None, decoding: Decoding
-) -> list[Recommender | LabelRecommender]:
-    paths, manifests = zip(*checkpoints, strict=True)
-    if decoding is Decoding.SERVED:
-        return load_recommenders(paths, base)
+def _load(checkpoints: list[Path], base: str | None, decoding: Decoding) -> Sequence[Recommender | LabelRecommender]:
     if decoding is Decoding.CONSTRAINED:
-        return load_recommenders(paths, base, k=1)
-    engine = load_engine(paths, manifests, base)
-    return [on_engine(engine, path, replace(manifest, calibration=None)) for path, manifest in checkpoints]
+        return load_recommenders(checkpoints, base, k=1)
+    return load_recommenders(checkpoints, base, alone=decoding is Decoding.RAW)
 
 
 def _draft(

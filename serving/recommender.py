@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -143,7 +144,7 @@ class Recommender(CheckpointRecommender):
 
 
 def load_recommenders(
-    checkpoints: Sequence[Path], base: str | None = None, k: int | None = None
+    checkpoints: Sequence[Path], base: str | None = None, k: int | None = None, *, alone: bool = False
 ) -> list[Recommender | LabelRecommender]:
     """Load checkpoints of one base onto one engine.
 
@@ -151,12 +152,15 @@ def load_recommenders(
         checkpoints: folders made by `rxdraft train`, at least one.
         base: where the base lies now; None: where the first manifest says it lay.
         k: lists drawn for an admission by models that write lists, see `Recommender`.
+        alone: as training left them, neither calibrated nor blended.
 
     Raises:
         ContractError: the checkpoints were trained on different bases, or one is damaged.
         ConfigError: one was not calibrated for so many lists, or writes none.
     """
     manifests = [read_manifest(checkpoint) for checkpoint in checkpoints]
+    if alone:
+        manifests = [replace(manifest, calibration=None) for manifest in manifests]
     engine = load_engine(checkpoints, manifests, base)
     return [on_engine(engine, path, manifest, k) for path, manifest in zip(checkpoints, manifests, strict=True)]
 

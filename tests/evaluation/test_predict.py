@@ -60,9 +60,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The checkpoints that had to be loaded, by name."""
     names: list[str] = []
 
-    def spy(paths: list[Path], base: str | None) -> Any:
+    def spy(paths: list[Path], base: str | None, **more: Any) -> Any:
         names.extend(cell_name(read_manifest(path)) for path in paths)
-        return load_recommenders(paths, base)
+        return load_recommenders(paths, base, **more)
 
     monkeypatch.setattr(predict_module, "load_recommenders", spy)
     return names
@@ -130,7 +130,7 @@ def test_drafts_of_other_weights_are_not_reused(drafts, copied, loaded, checkpoi
 def test_drafts_under_other_prompts_are_not_reused(asked, drafts, copied, monkeypatch):
     monkeypatch.setattr(prompts, "VERSION", f"after {prompts.VERSION}")
     loaded: list[Path] = []
-    monkeypatch.setattr(predict_module, "load_recommenders", lambda paths, base: loaded.extend(paths) or [])
+    monkeypatch.setattr(predict_module, "load_recommenders", lambda paths, base, **more: loaded.extend(paths) or [])
     with pytest.raises(KeyError):  # nobody was loaded, so nobody drafts
         asked(copied)
     assert len(loaded) == len(drafts)
