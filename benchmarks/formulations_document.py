@@ -10,6 +10,7 @@ from statistics import median
 from typing import Any
 
 from formulations_pictures import draw_curve, draw_rows
+from formulations_rows import ROWS
 
 from etl import artefacts
 from evaluation.markdown import grid
@@ -61,11 +62,11 @@ What each learned from:
 ## What this does not tell
 
 - Anything about real patients or text. Each hospital's diseases, drugs and habits are drawn from a written model
-  (`etl/synthetic/`), whose diagnoses come in a few hundred wordings: a regression on codes loses nothing there.
+  (`etl/synthetic/`), whose diagnoses come in fewer than 200 wordings: a regression on codes loses nothing there.
 - What an 8B model makes of each formulation. The base here has 2 million parameters and was pretrained to write lists
   of drugs, which favours the list; it never met a yes or a no.
-- What longer training does for the losers: the list read {list_tokens} million tokens, the label head {label_tokens}.
-  At 240 steps of `make demo` the list was hardly worse than here.
+- What longer training does for the losers: the list read {list_tokens} million tokens, the label head
+  {label_tokens}.
 """
 
 
@@ -105,7 +106,9 @@ def _wrapped(text: str) -> str:
     """Return paragraphs and points in lines of usual length."""
     points = re.split(r"\n(?=- )", text)
     lines = (
-        textwrap.fill(point, 119, subsequent_indent="  " * point.startswith("- "), break_on_hyphens=False)
+        textwrap.fill(
+            " ".join(point.split()), 119, subsequent_indent="  " * point.startswith("- "), break_on_hyphens=False
+        )
         for point in points
     )
     return "\n".join(lines)
@@ -204,9 +207,14 @@ def _limits(found: Json) -> str:
 
 
 def _table(rows: list[Json]) -> str:
-    table = grid(_COLUMNS, [_row(row, _title(row, rows)) for row in rows])
-    fewer = any(row["seeds"] != rows[-1]["seeds"] for row in rows)
-    return table + ("\n\nA row with a seed behind its name was asked of that hospital alone." if fewer else "")
+    """Return the table, with what is to be known where rows or seeds are missing."""
+    notes = [grid(_COLUMNS, [_row(row, _title(row, rows)) for row in rows])]
+    if any(row["seeds"] != rows[-1]["seeds"] for row in rows):
+        notes.append("A row with seeds behind its name was asked of those hospitals alone, and is compared there.")
+    there = {row["name"] for row in rows}
+    if missing := [row.title for row in ROWS if row.name not in there]:
+        notes.append(f"Not asked by the time this was written: {', '.join(missing)}.")
+    return "\n\n".join(notes)
 
 
 def _title(row: Json, rows: list[Json]) -> str:
