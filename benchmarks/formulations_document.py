@@ -6,7 +6,7 @@ import math
 import re
 import textwrap
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from formulations_pictures import draw_curve, draw_rows
@@ -133,15 +133,16 @@ _WORDS = """\
 - A list is learned with an order. A drug is decided once, by what stands before it; the list ends where lists
   used to end, not where F1 is best; nobody knows how sure it is. Holding it to the formulary mends the
   {malformed} that are no list, and is faster than not to: of a name's tokens most need not be asked for.
-- Votes give a list model probabilities, and lists that end where they should: F1 {constrained_f1} becomes
-  {fewer_f1} with five lists and {votes_f1} with ten, log-loss {fewer_loss} and {votes_loss}. They still end
-  below the regressions, at a price of many drafts.
+- Votes give a list model probabilities, and ten lists a little more F1: {constrained_f1} becomes {fewer_f1}
+  with five, {votes_f1} with ten; log-loss is {fewer_loss} and {votes_loss}. They still end below the
+  regressions, at the price of many drafts.
 - Names scored in one pass tell what a list begins with, not what it holds, and are worse than popularity. By
   the token they are worse again: long names, sure of themselves once begun, move up.
 - A yes or no is one bit for a whole question, where the head learns {formulary} from it: {samples} questions
   hold {bits} of the training split's answers. A draft takes {formulary} of them, though they share the facts.
   The base writes drugs and could not be taught the words yes and no (`benchmarks/formulations_yes_no.py`): the
-  drug's name and an empty answer stand in for them."""
+  drug's name and an empty answer stand in for them, and so few questions taught it little or nothing that
+  popularity does not know: log-loss {yes_no_loss} beside {popularity_loss}."""
 
 _LIMITS = """\
 From {before:,} to {all:,} training admissions the blend goes from {missing} below the oracle to {left} below
@@ -165,7 +166,8 @@ def _hospitals(found: Json) -> str:
 
 def _words(found: Json) -> str:
     by_name = {row["name"]: row for row in found["rows"]}
-    labels, blended, votes, fewer = (by_name[name] for name in ("labels", "blended", "votes-10", "votes-5"))
+    names = ("labels", "blended", "votes-10", "votes-5", "yes-no")
+    labels, blended, votes, fewer, yes_no = (by_name[name] for name in names)
     first, best = blended["less"]
     learned = next(iter(found["learned"].values()))["yes-no"]["samples"]
     training = next(iter(found["splits"].values()))["train"]
@@ -179,11 +181,13 @@ def _words(found: Json) -> str:
         labels_first=_signed(labels["less"][first]["jaccard"]),
         weights=", ".join(how.split(",")[0].removeprefix("weight ") for how in blended["chosen"]),
         malformed=_share(1 - by_name["free"]["output_rate"]["value"]),
-        constrained_f1=_number(by_name["constrained"]["f1"], 3),
+        constrained_f1=f"{_mean_over(by_name['constrained'], 'f1', votes['seeds']):.3f}",
         fewer_f1=_number(fewer["f1"], 3),
         votes_f1=_number(votes["f1"], 3),
         fewer_loss=_number(fewer["log_loss"], 4),
         votes_loss=_number(votes["log_loss"], 4),
+        yes_no_loss=_number(yes_no["log_loss"], 4),
+        popularity_loss=f"{_mean_over(by_name['popularity'], 'log_loss', yes_no['seeds']):.4f}",
         formulary=found["formulary"],
         samples=f"{learned:,}",
         bits=_share(learned / training / found["formulary"]),
@@ -282,6 +286,11 @@ def _signed(found: Json) -> str:
 
 def _number(found: Json | None, digits: int) -> str:
     return "" if found is None else f"{found['value']:.{digits}f}"
+
+
+def _mean_over(row: Json, score: str, seeds: list[int]) -> float:
+    """Return a score's mean over some of the row's seeds, each weighing the same."""
+    return mean(value for seed, value in zip(row["seeds"], row["by_seed"][score], strict=True) if seed in seeds)
 
 
 def _speed(row: Json) -> str:

@@ -89,9 +89,9 @@ def drafted(monkeypatch: pytest.MonkeyPatch) -> list[int | None]:
     """The k of every loading."""
     ks: list[int | None] = []
 
-    def spy(paths: list[Path], base: str | None, k: int | None = None) -> Any:
+    def spy(paths: list[Path], base: str | None, k: int | None = None, **more: Any) -> Any:
         ks.append(k)
-        return load_recommenders(paths, base, k)
+        return load_recommenders(paths, base, k, **more)
 
     monkeypatch.setattr(predict_module, "load_recommenders", spy)
     return ks
