@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from training.drawing import round_numbers
+
 Json = dict[str, Any]
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#555555")
@@ -19,7 +21,7 @@ def draw_rows(rows: Sequence[Json], score: str, title: str) -> str:
     """Draw a mark with its interval for every row; the last row's value, the best that can be, as a line."""
     low = min(row[score]["lo"] for row in rows)
     high = max(row[score]["hi"] for row in rows)
-    ticks = _ticks(low, high)
+    ticks = round_numbers(low, high, wanted=6)
     bottom = _TOP + _ROW * len(rows)
 
     def at(x: float) -> float:
@@ -43,7 +45,7 @@ def draw_curve(points: Sequence[Json], names: Sequence[tuple[str, str]], score: 
         title: over the picture.
     """
     values = [point["rows"][name][score]["value"] for point in points for name, _ in names]
-    levels = _ticks(min(values), max(values))
+    levels = round_numbers(min(values), max(values), wanted=6)
     left, right, top, bottom = 60, 480, _TOP, _TOP + 260
     first, last = (math.log(points[end]["admissions"]) for end in (0, -1))
 
@@ -80,12 +82,6 @@ def _curve(points: Sequence[str], words: str, look: int, x: float, y: float) -> 
     yield f'<path d="M{"L".join(points)}" {stroke}/>'
     yield f'<path d="M{x} {y}h34" {stroke}/>'
     yield _words(x + 42, y + 4, words)
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Return round numbers that enclose two."""
-    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 8)
-    return [round(i * step, 2) for i in range(math.floor(low / step), math.ceil(high / step) + 1)]
 
 
 def _words(x: float, y: float, words: str) -> str:
