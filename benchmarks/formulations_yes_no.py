@@ -1,8 +1,8 @@
 """A yes or no for every drug: the questions that a model learns from, and what it then says of a whole formulary.
 
 Yes is the drug's name, no is the end of the turn: what the tiny base writes anyway. With the words themselves the loss
-stayed at 2.0 nats a token: their embeddings, tied to the output and never its target, lie where all such tokens' do, so
-nothing below the output tells them apart.
+stayed at 2.0 nats a token in the two settings tried; perhaps because their embeddings, tied to the output, never were a
+target. That was not tested.
 """
 
 from __future__ import annotations
