@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from etl.domain import Admission
-from serving.recommendation import BusyError, Drafter, LateError, Recommendation
+from serving.recommendation import BusyError, Drafter, LateError, Recommendation, Voter
 
 Floats = NDArray[np.float64]
 
@@ -161,7 +161,7 @@ def _explanation(
 ) -> Explanation:
     columns = {drug: place for place, drug in enumerate(recommender.vocabulary.formulary)}
     after = np.array([other.chances for other in others], dtype=np.float64).reshape(len(facts), len(columns))
-    votes = getattr(recommender, "votes", None)  # only a recommender that draws lists has some
+    votes = recommender.votes if isinstance(recommender, Voter) else None
     drops = weighty(np.array(recommendation.chances), after, votes.samples if votes else None)
     reasons = tuple(
         _largest(facts, drops[:, columns[drug]]) if drug in columns else None for drug in recommendation.answer.drugs

@@ -43,8 +43,7 @@ class LabelRecommender(CheckpointRecommender):
         Raises:
             ConfigError: an admission has no diagnosis to go by.
         """
-        encoded, _ = self.encode(admissions)
-        return to_probabilities(self.engine.label_logits(encoded, self.adapter))
+        return self._read(admissions)[0]
 
     def recommend(self, admissions: Sequence[Admission], *, raw: bool = False) -> list[Recommendation]:
         """Draft a list of formulary drugs for each admission.
@@ -62,22 +61,17 @@ class LabelRecommender(CheckpointRecommender):
         return [drafted for part in parts for drafted in self._recommend_part(part)]
 
     async def draft(self, admission: Admission, seconds: float = inf) -> Recommendation:
-        """Draft a list for one admission together with whatever other threads and tasks ask for meanwhile.
-
-        Args:
-            admission: with a diagnosis.
-            seconds: until `LateError`.
-
-        Raises:
-            ConfigError: the admission has no diagnosis to go by.
-            BusyError, LateError: too many ask at once.
-        """
+        """Draft a list for one admission, in a pass with those that are asked for meanwhile; see `Drafter.draft`."""
         [ids], [dropped] = await asyncio.to_thread(self.encode, [admission])  # would hold up the event loop
         logits = await asyncio.wrap_future(self.engine.gatherer.submit(ids, self.adapter, seconds))
         [recommendation] = self._recommendations(to_probabilities(logits)[None], [admission], [dropped])
         return recommendation
 
     def _recommend_part(self, admissions: Sequence[Admission]) -> list[Recommendation]:
-        encoded, dropped = self.encode(admissions)
-        scores = to_probabilities(self.engine.label_logits(encoded, self.adapter))
+        scores, dropped = self._read(admissions)
         return self._recommendations(scores, admissions, dropped)
+
+    def _read(self, admissions: Sequence[Admission]) -> tuple[Floats, list[int]]:
+        """Return what the model alone says of every drug, and how many diagnoses did not fit into each prompt."""
+        encoded, dropped = self.encode(admissions)
+        return to_probabilities(self.engine.label_logits(encoded, self.adapter)), dropped

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from etl.domain import Admission
 from etl.errors import RxdraftError
@@ -12,11 +12,16 @@ from etl.prompts import Answer
 from serving.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from serving.probabilities.calibration import Votes
     from serving.schemas import BaselineIdentity, ModelIdentity
 
 
 class BusyError(RxdraftError):
     """As many requests wait as may; ask again later."""
+
+
+class NoReplyError(BusyError):
+    """An engine elsewhere gave no answer, however often it was asked."""
 
 
 class LateError(RxdraftError):
@@ -76,3 +81,14 @@ class Drafter(Protocol):
             BusyError, LateError: too many ask at once.
         """
         ...
+
+
+@runtime_checkable
+class Voter(Protocol):
+    """What may give shares of lists that it drew for probabilities.
+
+    Attributes:
+        votes: how its lists vote; None: its probabilities, if it gives any, are no shares.
+    """
+
+    votes: Votes | None

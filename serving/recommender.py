@@ -89,16 +89,7 @@ class Recommender(CheckpointRecommender):
         return self._drafted(lists, admissions, dropped)
 
     async def draft(self, admission: Admission, seconds: float = inf) -> Recommendation:
-        """Draft a list for one admission together with whatever other threads and tasks ask for meanwhile.
-
-        Args:
-            admission: with a diagnosis.
-            seconds: until `LateError`.
-
-        Raises:
-            ConfigError: the admission has no diagnosis to go by.
-            BusyError, LateError: too many ask at once.
-        """
+        """Draft a list for one admission, step by step with those that are asked for meanwhile; see `Drafter.draft`."""
         ask, dropped, trie = await asyncio.to_thread(self._prepare, admission)
         waited = self.engine.scheduler.submit(ask, self.adapter, trie, seconds)
         drawn = await asyncio.wrap_future(waited)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from etl.errors import ConfigError
 from serving.decoding.decoder import Ask, Drawn, ListDecoder
 from serving.decoding.trie import NOTHING_LEFT, FormularyTrie
-from serving.recommendation import BusyError, LateError
+from serving.waiting import Request, WaitingLine
 
 if TYPE_CHECKING:
     from serving.engine import Engine
@@ -25,30 +24,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, eq=False)
-class _Request:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is asked, and of whom."""
+
     ask: Ask
     adapter: str | None
     trie: FormularyTrie
-    deadline: float
-    future: Future[list[Drawn]]
-    number: int = -1
 
-    def is_over(self) -> bool:
-        """Tell whether nobody waits any more; who waited in vain is told."""
-        if time.monotonic() >= self.deadline:
-            self.fail(LateError("the draft was not done by its deadline; ask again, or allow more time"))
-        return self.future.done()
 
-    def answer(self, drawn: list[Drawn]) -> None:
-        """Hand the lists over, if they are still wanted."""
-        if not self.is_over() and self.future.set_running_or_notify_cancel():
-            self.future.set_result(drawn)
-
-    def fail(self, error: Exception) -> None:
-        """Tell that there will be no lists, if somebody waits for them."""
-        if not self.future.done() and self.future.set_running_or_notify_cancel():
-            self.future.set_exception(error)
+_Request: TypeAlias = Request[_Asked, list[Drawn]]
 
 
 class Scheduler:
@@ -62,11 +47,9 @@ class Scheduler:
             rows: lists in the making at once, for each adapter.
             waiting: requests that may wait for a row.
         """
-        self._engine, self._rows, self._most_waiting = engine, rows, waiting
-        self._waiting: deque[_Request] = deque()
+        self._engine, self._rows = engine, rows
+        self._line: WaitingLine[_Asked, list[Drawn]] = WaitingLine(waiting)
         self._running: dict[str | None, tuple[ListDecoder, dict[int, _Request]]] = {}
-        self._changed = threading.Condition()
-        self._closed = False
         self._thread = threading.Thread(target=self._run, name="rxdraft-scheduler", daemon=True)
         self._thread.start()
 
@@ -89,56 +72,48 @@ class Scheduler:
             raise ConfigError(f"{ask.rows} lists for one request, wanted at most {self._rows}")
         if len(ask.forbidden) >= len(trie.names):
             raise ConfigError(NOTHING_LEFT)
-        future: Future[list[Drawn]] = Future()
-        with self._changed:
-            if self._closed or len(self._waiting) >= self._most_waiting:
-                raise BusyError(f"{len(self._waiting)} requests are waiting; ask again in a moment")
-            self._waiting.append(_Request(ask, adapter, trie, time.monotonic() + seconds, future))
-            self._changed.notify()
-        return future
+        return self._line.put(_Asked(ask, adapter, trie), seconds)
 
     @property
     def waiting(self) -> int:
         """Requests that no row was free for yet."""
-        return len(self._waiting)
+        return len(self._line)
 
     def close(self) -> None:
         """Finish what was asked for, take nothing more, and end the thread."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self._line.close()
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._waiting or self._closed or any(running for _, running in self._running.values())):
-                    self._changed.wait()
-                begun = self._take()
-            if not begun and self._closed and not any(running for _, running in self._running.values()):
-                return
-            for adapter, (decoder, running) in self._running.items():
-                self._advance(adapter, decoder, running, begun.get(adapter, []))
+        while self._turn():
+            pass
 
-    def _take(self) -> dict[str | None, list[_Request]]:
-        """Return the waiting requests that there are rows for, by adapter, in the order they came."""
-        begun: dict[str | None, list[_Request]] = {}
+    def _turn(self) -> bool:
+        """Take one step with all lists, of which new ones begin; False: closed, and all is done."""
+        begun = self._line.take(self._with_room, wait=not self._busy)
+        if not begun and self._line.closed and not self._busy:
+            return False
+        for adapter, (decoder, running) in self._running.items():
+            self._advance(adapter, decoder, running, [one for one in begun if one.question.adapter == adapter])
+        return True
+
+    @property
+    def _busy(self) -> bool:
+        return any(running for _, running in self._running.values())
+
+    def _with_room(self, waiting: Sequence[_Request]) -> list[_Request]:
+        """Return the waiting requests that there are rows for, in the order they came."""
+        begun: list[_Request] = []
         room: dict[str | None, int] = {}
-        left: deque[_Request] = deque()
-        for request in self._waiting:
-            if request.is_over():
-                continue
-            adapter = request.adapter
-            if adapter not in self._running:  # only its first request tells its formulary
-                self._running[adapter] = ListDecoder(self._engine.causal, request.trie, self._rows), {}
-            free = room.setdefault(adapter, self._running[adapter][0].free)
-            if request.ask.rows <= free:
-                room[adapter] -= request.ask.rows
-                begun.setdefault(adapter, []).append(request)
-            else:
-                room[adapter] = 0  # who came later does not overtake
-                left.append(request)
-        self._waiting = left
+        for request in waiting:
+            asked = request.question
+            if asked.adapter not in self._running:  # only its first request tells its formulary
+                self._running[asked.adapter] = ListDecoder(self._engine.causal, asked.trie, self._rows), {}
+            free = room.setdefault(asked.adapter, self._running[asked.adapter][0].free)
+            fits = asked.ask.rows <= free
+            room[asked.adapter] = free - asked.ask.rows if fits else 0  # who came later does not overtake
+            if fits:
+                begun.append(request)
         return begun
 
     def _advance(
@@ -150,7 +125,7 @@ class Scheduler:
             del running[number]
         try:
             with self._engine.turned_to(adapter):
-                running.update(zip(decoder.admit([request.ask for request in begun]), begun, strict=True))
+                running.update(zip(decoder.admit([one.question.ask for one in begun]), begun, strict=True))
                 done = decoder.step() if decoder.busy else {}
         except Exception as error:
             log.error("lists of %d requests failed: %s", len(running) + len(begun), type(error).__name__)

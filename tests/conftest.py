@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Tiny matrices: several threads on few cores wait for each other, and one thread always adds in the same order.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# What a shell begins in the background ignores interrupts, and so do the processes it starts; tests interrupt some.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No test is about time, and busy cores are slow at moments.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -16,6 +16,7 @@ from evaluation.interactions import interaction_scores, rates_by_severity
 from evaluation.ladder import RUNGS, Rule
 from evaluation.ladder import coverage as mapped
 from evaluation.metrics import BY_NAME, RARITIES, Unit
+from evaluation.predict import LABELS
 from evaluation.report.cells import Book, Cell, head, number
 from evaluation.report.pictures import loss_text
 from evaluation.results import LITERATURE_RUNG
@@ -26,6 +27,12 @@ _CHANGES = ("continued", "started", "stopped", "recall_never", *(f"recall_fifth_
 _LISTS = ("length_bias", "length_error", "repeats", "unknown", "off_formulary", "same_class", "exact")
 _SIDES = (("p", "drafted"), ("t", "ordered"))
 _COMPARED = ("precision", "recall", "f1", "jaccard", "prauc", "ddi_rate", "drugs")
+_LOSS_PER = {
+    frozenset([False]): "response token",
+    frozenset([True]): "drug of the formulary",
+    frozenset([False, True]): "response token, or per drug of the formulary under objective labels",
+}
+"""What a loss is a mean over, by whether checkpoints learned labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +215,8 @@ def calibration(book: Book) -> Table | None:
 def losses(book: Book) -> Table:
     """Return every checkpoint's losses."""
     rows = [(book.titles[name], [Cell(text) for text in loss_text(book, name)]) for name in book.checkpoints]
-    caption = "Loss per response token: train since the checkpoint before, validation at the checkpoint."
+    of_labels = frozenset(book.about["checkpoints"][name].get("objective") == LABELS for name in book.checkpoints)
+    caption = f"Loss per {_LOSS_PER[of_labels]}: train since the checkpoint before, validation at the checkpoint."
     return Table(caption, ["train", "validation"], rows, "checkpoint", book.titles[book.about["selected"]])
 
 

@@ -176,7 +176,7 @@ def _curves(about: _JSON, paths: dict[str, Path]) -> _JSON:
 
 
 def _log(run: Path) -> list[list[float]]:
-    """Return mean loss per response token of equal stretches of a run's log, each with its last step."""
+    """Return mean loss, see `Manifest.losses`, of equal stretches of a run's log, each with its last step."""
     path = run / "log.jsonl"
     if not path.is_file():
         return []

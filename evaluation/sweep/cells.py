@@ -28,7 +28,7 @@ class Cell:
         method, rank, step, scaling: of its checkpoints.
         rows: the evaluation's row of each seed.
         rank_sets_step: another rank takes steps of another size, see `training.advice.rank_sets_step`.
-        loss: validation loss per response token.
+        loss: validation loss, see `Manifest.losses`.
         scores: by metric.
     """
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from etl.errors import ConfigError, RxdraftError
+from etl.ray_cluster import ray_at
 from serving.batch.job import Job
 from serving.batch.parts import Counts, collect, draft_part
 from serving.loading import loader
@@ -52,31 +53,11 @@ def predict_on_ray(
     """
 
     def drafted(missing: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        ray = _connected(address)
-        try:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of Ray Data's own doing helps no user
+        with ray_at(address, part="ray.data") as ray:
             yield from _drafted(ray, job, model, workers, missing)
-        finally:
-            ray.shutdown()
 
     return collect(job, drafted, told)
-
-
-def _connected(address: str) -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a machine with patients' data calls nobody
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of Ray Data's own doing helps no user
-    try:
-        import ray
-        import ray.data
-    except ImportError:
-        raise ConfigError("--ray needs Ray Data; pip install 'rxdraft[ray]'") from None
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        ray.init(address=address, **quiet)
-    except ConnectionError:
-        if address != "auto":
-            raise ConfigError(f"no Ray cluster answers at {address}; `ray start --head` begins one") from None
-        ray.init(address="local", include_dashboard=False, **quiet)
-    return ray
 
 
 def _drafted(

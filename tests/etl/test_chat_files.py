@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from etl.chat_files import Dialogue, read_dialogues
+from etl.chat_files import read_dialogues
 from etl.errors import SourceDataError
-
-
-def item_of(number: int, *turns: tuple[str, str], system: str = "") -> Dialogue:
-    return Dialogue(number, system, turns)
-
-
-def write(path: Path, items: list[Any], *, lines: bool = False) -> Path:
-    text = "".join(json.dumps(item) + "\n" for item in items) if lines else json.dumps(items)
-    path.write_text(text, encoding="utf-8")
-    return path
+from tests.etl.dialogue_files import item_of, write
 
 
 @pytest.mark.parametrize("lines", [False, True])

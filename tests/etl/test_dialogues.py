@@ -20,19 +20,10 @@ from etl.dialogues import import_dialogues, sift, split_turns
 from etl.domain import Split
 from etl.errors import ConfigError, ContractError, RxdraftError
 from etl.token_counter import estimate_tokens
+from tests.etl.dialogue_files import item_of, write
 
 TEXTS = st.text(st.sampled_from("<p>/b &;lt-`\u200b\ud83d\n药"), max_size=25)
 TURNS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=8)
-
-
-def item_of(number: int, *turns: tuple[str, str], system: str = "") -> Dialogue:
-    return Dialogue(number, system, turns)
-
-
-def write(path: Path, items: list[Any], *, lines: bool = False) -> Path:
-    text = "".join(json.dumps(item) + "\n" for item in items) if lines else json.dumps(items)
-    path.write_text(text, encoding="utf-8")
-    return path
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:

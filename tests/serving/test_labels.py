@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -30,30 +29,13 @@ from serving.probabilities.curves import Curve, Kind
 from serving.probabilities.cut import Cut, Rule
 from serving.recommendation import BusyError, LateError, Recommendation
 from serving.recommender import load_recommenders
+from tests.serving.label_checkpoints import make_label_checkpoint
 from training import base as bases
-from training.checkpoint import weights_sha256
 from training.labels import LabelHead, load_head, save_head
 from training.manifest import find_checkpoints, read_manifest, write_manifest
 
 CLOSE = 1e-5
 """What a probability may hang on its company: the rounding of sums."""
-
-
-def make_label_checkpoint(source: Path, folder: Path, seed: int, labels: int | None = None) -> Path:
-    """Put a head of random weights beside a checkpoint's adapter."""
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("trainer"))
-    formulary = pl.read_parquet(folder / "vocabulary" / "formulary.parquet").height
-    draw = torch.Generator().manual_seed(seed)
-    head = LabelHead(64, labels or formulary)
-    with torch.no_grad():
-        for weight in head.parameters():
-            weight.copy_(0.15 * torch.randn(weight.shape, generator=draw))
-        head.norm.weight.add_(1)
-        head.bias.sub_(1.5)
-    save_head(head, folder / "adapter")
-    digest = weights_sha256(folder / "adapter")
-    write_manifest(folder, replace(read_manifest(folder), objective="labels", weights_sha256=digest))
-    return folder
 
 
 @pytest.fixture(scope="module")

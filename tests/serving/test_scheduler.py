@@ -77,6 +77,27 @@ def test_a_full_queue_refuses_at_once(recommenders: list[Recommender], asks: lis
     scheduler.close()
 
 
+def test_a_full_queue_has_room_where_somebody_gave_up_or_waited_in_vain(
+    recommenders: list[Recommender], asks: list[Ask]
+) -> None:
+    one = recommenders[0]
+    scheduler = Scheduler(one.engine, rows=3, waiting=2)
+    with one.engine.turned_to(one.adapter):
+        first = scheduler.submit(asks[0], one.adapter, one.trie)
+        while scheduler.waiting:
+            time.sleep(0.001)
+        given_up = scheduler.submit(asks[0], one.adapter, one.trie)
+        late = scheduler.submit(asks[0], one.adapter, one.trie, seconds=0)
+        assert given_up.cancel()
+        kept = [scheduler.submit(asks[0], one.adapter, one.trie) for _ in range(2)]
+        with pytest.raises(LateError):
+            late.result(0)
+        with pytest.raises(BusyError, match="2 requests are waiting"):
+            scheduler.submit(asks[0], one.adapter, one.trie)
+    assert len({str(items(future.result(60))) for future in (first, *kept)}) == 1
+    scheduler.close()
+
+
 def test_who_gave_up_is_dropped_and_leaves_the_rows_to_others(
     scheduler: Scheduler, recommenders: list[Recommender], asks: list[Ask]
 ) -> None:

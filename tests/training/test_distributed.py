@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from etl.errors import ConfigError
-from etl.progress import Told
+from tests.training.runs import quiet
 from training import loop
 from training.config import load_config
 from training.distributed import Processes
@@ -53,10 +53,6 @@ for out, overrides in json.loads(jobs):
         Path(out, "full", "run.json").unlink(missing_ok=True)  # the longer run is another config
     loop.train(load_config("smoke", overrides), Path(cohort), base, Path(out), lambda name: lambda *told: None)
 """
-
-
-def quiet(name: str) -> Told:
-    return lambda done, total, note: None
 
 
 def torchrun(*command: str, processes: int = 2) -> str:

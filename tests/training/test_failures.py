@@ -17,8 +17,8 @@ from etl import prompts
 from etl.build import build_cohort
 from etl.cohort import read_training_prompts
 from etl.errors import ConfigError, ContractError, RxdraftError
-from etl.progress import Told
 from etl.settings import CohortSettings
+from tests.training.runs import quiet
 from training import loop
 from training import loss as losses
 from training.base import end_of_turn, load_tokenizer
@@ -27,10 +27,6 @@ from training.data import IGNORED, collate, encode_split
 from training.manifest import find_checkpoints, read_manifest
 
 SETTINGS = ["ranks=[2]", "batch_size=4", "warmup_steps=0", "checkpoint_steps=[3]"]
-
-
-def quiet(name: str) -> Told:
-    return lambda done, total, note: None
 
 
 def small(*overrides: str) -> TrainConfig:

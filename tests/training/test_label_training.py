@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from transformers import AutoModelForCausalLM
 from etl.cohort import read_training_prompts
 from etl.dialogues import import_dialogues
 from etl.errors import ConfigError, ContractError
-from etl.progress import Told
+from tests.training.runs import Killed, killed_after, log_of, quiet
 from training import loop, methods
 from training.base import load_tokenizer
 from training.checkpoint import checked_weights
@@ -31,24 +30,7 @@ from training.manifest import find_checkpoints, read_manifest
 from training.questions import Question, collate_questions, encode_questions, read_formulary, with_dropout
 
 CPU = torch.device("cpu")
-MEASURED = ("seconds", "peak_memory_bytes")
 Gradients = dict[str, torch.Tensor]
-
-
-class Killed(BaseException):
-    """Stands for kill -9 at a step: nothing of ours catches it."""
-
-
-def quiet(name: str) -> Told:
-    return lambda done, total, note: None
-
-
-def killed_after(step: int) -> Any:
-    def told(done: int, total: int, note: str | None) -> None:
-        if done == step:
-            raise Killed
-
-    return lambda name: told
 
 
 def small(*overrides: str) -> TrainConfig:
@@ -124,11 +106,6 @@ def whole(tiny_cohort: Path, random_base: Path, tmp_path_factory: pytest.TempPat
     out = tmp_path_factory.mktemp("whole")
     loop.train(small(), tiny_cohort, str(random_base), out, quiet)
     return out / "rank-2"
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "log.jsonl").read_text("utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in MEASURED} for line in lines]
 
 
 def test_a_run_killed_between_checkpoints_ends_with_the_same_bits(

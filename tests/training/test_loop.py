@@ -18,7 +18,7 @@ from transformers import AutoModelForCausalLM
 
 from etl.artefacts import sha256_file
 from etl.errors import ConfigError
-from etl.progress import Told
+from tests.training.runs import quiet
 from training import loop
 from training.base import load_tokenizer, resolve_attention
 from training.config import TrainConfig, load_config
@@ -26,10 +26,6 @@ from training.manifest import find_checkpoints, read_manifest
 from training.optimisers import learning_rate
 
 SETTINGS = ["batch_size=4", "warmup_steps=2", "learning_rate=5e-3"]
-
-
-def quiet(name: str) -> Told:
-    return lambda done, total, loss: None
 
 
 def small(*overrides: str) -> TrainConfig:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from etl.errors import ContractError
-from etl.progress import Told
+from tests.training.runs import Killed, killed_after, log_of, quiet
 from training import loop
 from training.checkpoint import load_weights, weights_sha256
 from training.config import TrainConfig, load_config
@@ -26,32 +25,10 @@ from training.looks import Looks
 from training.manifest import find_checkpoints, read_manifest
 
 SETTINGS = ["batch_size=4", "warmup_steps=2", "learning_rate=5e-3"]
-MEASURED = ("seconds", "peak_memory_bytes")
-
-
-class Killed(BaseException):
-    """Stands for kill -9 at a step: nothing of ours catches it."""
-
-
-def quiet(name: str) -> Told:
-    return lambda done, total, note: None
-
-
-def killed_after(step: int) -> Any:
-    def told(done: int, total: int, note: str | None) -> None:
-        if done == step:
-            raise Killed
-
-    return lambda name: told
 
 
 def small(*overrides: str) -> TrainConfig:
     return load_config("smoke", [*SETTINGS, "ranks=[2]", "checkpoint_steps=[3, 6]", *overrides])
-
-
-def log_of(run: Path) -> list[dict[str, Any]]:
-    lines = (run / "log.jsonl").read_text("utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in MEASURED} for line in lines]
 
 
 def assert_same_run(ours: Path, theirs: Path) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
-from etl.errors import ConfigError
+from etl.ray_cluster import ray_at
 from training.sweep.grid import Trial
 from training.sweep.local import RESTARTS, OnEnd, OnRun, Watch, unheard
 from training.sweep.status import State, standing
@@ -34,27 +33,8 @@ def on_ray(trials: Sequence[Trial], address: str, jobs: int | None, on_run: OnRu
     Raises:
         ConfigError: Ray is not installed, or nothing answers at the address.
     """
-    ray = _connected(address, jobs)
-    try:
+    with ray_at(address, own_cpus=jobs) as ray:
         _train(ray, trials, Watch(on_run), on_end)
-    finally:
-        ray.shutdown()
-
-
-def _connected(address: str, jobs: int | None) -> Any:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a machine with patients' data calls nobody
-    try:
-        import ray
-    except ImportError:
-        raise ConfigError("--ray needs Ray; pip install 'rxdraft[ray]'") from None
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
-    try:
-        ray.init(address=address, **quiet)
-    except ConnectionError:
-        if address != "auto":
-            raise ConfigError(f"no Ray cluster answers at {address}; `ray start --head` begins one") from None
-        ray.init(address="local", num_cpus=jobs, include_dashboard=False, **quiet)
-    return ray
 
 
 def _train(ray: Any, trials: Sequence[Trial], watch: Watch, on_end: OnEnd) -> None:

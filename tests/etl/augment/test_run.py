@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import sqlite3
 import subprocess
@@ -32,6 +31,7 @@ from etl.outside.endpoint import Decoding
 from etl.outside.firewall import Provenance, read_provenance
 from tests.etl.augment.conftest import new_tasks
 from tests.etl.outside.fake_server import FakeServer, Reply, completion, failure
+from tests.etl.outside.killing import kill_after
 
 REMOTE = "https://api.example.org/v1"
 
@@ -209,17 +209,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
 
     server.answer = answer
     for killed_after in (10, 40):
-        running = subprocess.Popen(
-            [sys.executable, "-c", RUN, str(settings.out), server.url], env=os.environ, stderr=subprocess.DEVNULL
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while len(server.questions) < killed_after and time.monotonic() < deadline:
-                time.sleep(0.005)
-        finally:
-            running.send_signal(sig)
-            running.wait()
-        assert running.returncode != 0
+        kill_after(killed_after, server, sig, RUN, str(settings.out), server.url)
         assert not settings.out.exists()
     kept = answered(settings).total()
     assert 10 < kept < 50

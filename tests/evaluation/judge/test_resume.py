@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +14,7 @@ import pytest
 from evaluation.judge.judging import judge_units
 from evaluation.judge.run import Settings
 from tests.etl.outside.fake_server import FakeServer, Reply
+from tests.etl.outside.killing import kill_after
 from tests.evaluation.judge.opinions import opinion
 
 CONCURRENCY = 4
@@ -50,18 +48,9 @@ def test_a_killed_run_goes_on_where_it_was(sig: signal.Signals, server: FakeServ
         return opinion()
 
     server.answer = answer
-    command = [sys.executable, "-c", RUN, str(settings.evaluation), str(settings.cohort), server.url]
     kept = []
     for killed_after in (20, 70):
-        running = subprocess.Popen(command, env=os.environ, stderr=subprocess.DEVNULL)
-        try:
-            deadline = time.monotonic() + 60
-            while len(server.questions) < killed_after and time.monotonic() < deadline:
-                time.sleep(0.005)
-        finally:
-            running.send_signal(sig)
-            running.wait()
-        assert running.returncode != 0
+        kill_after(killed_after, server, sig, RUN, str(settings.evaluation), str(settings.cohort), server.url)
         kept.append(answered(settings))
     assert 0 < kept[0] < kept[1] < 150
     judged = judge_units(replace(settings, rows=("same",), decoys=0.0))

@@ -347,6 +347,23 @@ def test_a_report_holds_when_the_runs_are_gone(cohort: Path, runs: Path, tmp_pat
     assert "loss-0-title" in (evaluation / "report" / "report.html").read_text("utf-8")
 
 
+@pytest.mark.parametrize(
+    ("objectives", "told"),
+    [
+        (["list"], "Loss per response token: train"),
+        (["labels"], "Loss per drug of the formulary: train"),
+        (["labels", "list"], "Loss per response token, or per drug of the formulary under objective labels: train"),
+    ],
+)
+def test_the_losses_caption_says_what_they_are_means_over(objectives: list[str], told: str, evaluation: Path) -> None:
+    about = json.loads((evaluation / "evaluation.json").read_text("utf-8"))
+    for place, known in enumerate(about["checkpoints"].values()):
+        known["objective"] = objectives[place % len(objectives)]
+    (evaluation / "evaluation.json").write_text(json.dumps(about), "utf-8")
+    write_report(evaluation, evaluation / "report")
+    assert told in (evaluation / "report" / "report.html").read_text("utf-8")
+
+
 def test_without_runs_and_with_few_patients_a_report_is_still_written(cohort: Path, tmp_path: Path) -> None:
     evaluation = evaluated(cohort, tmp_path / "nowhere", tmp_path / "evaluation", (), visits=6)
     write_report(evaluation, evaluation / "report")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -125,14 +125,10 @@ def test_workers_share_what_there_is(there: dict[str, float], wanted: int | None
         assert cluster._share(two_nodes, wanted) == share
 
 
-def test_without_ray_the_error_says_what_to_install(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = builtins.__import__
-
-    def without_ray(name: str, *rest: Any) -> Any:
-        if name.startswith("ray"):
-            raise ImportError(name)
-        return real(name, *rest)
-
-    monkeypatch.setattr(builtins, "__import__", without_ray)
-    with pytest.raises(ConfigError, match=r"pip install 'rxdraft\[ray\]'"):
+@pytest.mark.parametrize("missing", ["ray", "ray.data"])
+def test_without_ray_the_error_says_what_to_install(
+    missing: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ConfigError, match=r"--ray needs ray\.data; pip install 'rxdraft\[ray\]'"):
         predicting.predict(settings, quiet)

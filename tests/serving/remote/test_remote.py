@@ -5,7 +5,6 @@ from __future__ import annotations
 import _thread
 import asyncio
 import json
-import signal
 import sys
 import threading
 import time
@@ -243,15 +242,6 @@ def test_a_question_too_long_for_the_server_is_no_answer_and_is_asked_again(
     assert remote.attempt(admissions[:1]) != [Unanswered("too_long")]
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Take interrupts as a terminal's process does; one that a shell began in the background ignores them."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_what_is_under_way(engine: FakeEngine, connect: Any, admissions: list[Admission]) -> None:
     def write(ids: list[int]) -> str:
         _thread.interrupt_main()
