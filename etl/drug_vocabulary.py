@@ -146,6 +146,11 @@ class DrugVocabulary:
             self._terms[phrase] = _Term(meant, category=row["category"])
         self._cached = lru_cache(1 << 16)(self._look_up)  # bounded: a service is asked names without end
 
+    @property
+    def ingredients(self) -> list[str]:
+        """Every ingredient of the dictionary, sorted."""
+        return sorted({ingredient for ingredient, _ in self._codes})
+
     def look_up(self, spelling: str) -> Drug:
         """Return what a spelling means; an unmapped one stays as itself, with nothing known of it."""
         return self._cached(spelling)
