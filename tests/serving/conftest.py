@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from serving.recommender import Recommender
+    from tests.serving.store.postgres import Existing, Server
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +40,28 @@ def body(tiny_cohort: Path, recommender: Recommender) -> dict[str, Any]:
             coded = [{"icd_code": d["icd_code"], "icd_version": d["icd_version"]} for d in sample["diagnoses"]]
             return {"diagnoses": coded, **{name: sample[name] for name in facts}}
     raise AssertionError("the taught model gives no list at all; teach it for more steps")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server | Existing]:
+    """A real PostgreSQL server: the one of RXDRAFT_TEST_POSTGRES_URL, else one of this session's own."""
+    from tests.serving.store.postgres import Existing, NoPostgresError, server
+
+    if url := os.environ.get("RXDRAFT_TEST_POSTGRES_URL"):
+        yield Existing(url)
+        return
+    try:
+        lent = server()
+        running = lent.__enter__()
+    except NoPostgresError as error:
+        pytest.skip(f"no PostgreSQL to test against: {error}")
+    yield running
+    lent.__exit__(None, None, None)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database, of each kind a store can be."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.sqlite3'}"
+    return request.getfixturevalue("postgres").empty_database()

@@ -1,0 +1,1 @@
+"""What the service remembers: drafts, reviews, keys, sessions, CDS cards, and an audit trail that shows tampering."""
