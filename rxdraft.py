@@ -21,9 +21,11 @@ import evaluation.review.commands
 import evaluation.statistics.commands
 import evaluation.strategies.commands
 import evaluation.sweep.commands
+import serving.access.commands
 import serving.batch.commands
 import serving.commands
 import serving.probabilities.commands
+import serving.store.commands
 import training.commands
 import training.export_commands
 import training.plan_commands
@@ -59,6 +61,9 @@ for command in (
 app.command("export")(etl.format_commands.export)
 app.command("import")(etl.format_commands.import_)
 app.command()(etl.augment_commands.augment)
+app.add_typer(serving.access.commands.app, name="keys")
+app.add_typer(serving.store.commands.audit, name="audit")
+app.add_typer(serving.store.commands.store, name="store")
 app.add_typer(evaluation.judge.commands.app, name="judge")
 app.add_typer(evaluation.review.commands.app, name="review")
 

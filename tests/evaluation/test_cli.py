@@ -19,6 +19,8 @@ COMMANDS = [
     *("synth", "etl", "plan", "train", "sweep", "curves", "export-model"),
     *("calibrate", "recommend", "predict", "serve"),
     *("evaluate", "baselines", "compare", "medqa", "report", "simulate", "export", "import", "augment"),
+    *("keys", "keys add", "keys list", "keys revoke", "audit", "audit verify", "audit head"),
+    *(f"store{' ' * bool(sub)}{sub}" for sub in ("", "migrate", "check", "purge", "export", "backup", "restore")),
     *("judge", "judge equate", "judge export", "review", "review make", "review merge", "review finalize"),
 ]
 HEAVY = ["torch", "transformers", "peft", "duckdb", "polars", "fastapi", "uvicorn", "openai", "numpy"]
