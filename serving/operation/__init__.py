@@ -1,0 +1,1 @@
+"""What runs round the routes: request ids, logs, metrics, headers, draining."""
