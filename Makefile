@@ -78,5 +78,5 @@ $(READY): pyproject.toml constraints.txt
 # What tests take from npm: a FHIR validator, an accessibility checker. Without npm those tests skip, and say why.
 $(NODE): tests/node/package-lock.json
 	@mkdir -p $(@D)
-	if command -v npm >/dev/null; then npm ci --silent --no-audit --no-fund --prefix tests/node; fi
+	if command -v npm >/dev/null; then npm ci --ignore-scripts --silent --no-audit --no-fund --prefix tests/node; fi
 	@mkdir -p $(@D) && touch $@

@@ -1,0 +1,93 @@
+"""The medication orders of a hook's context: which of them are to be screened, and against which others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from serving.cds.prefetch import PatientFacts
+from serving.fhir.clinical import drug_name, is_running
+from serving.fhir.read import Resource, by_reference, field, objects, text
+
+MOST_ORDERS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What is screened.
+
+    Attributes:
+        proposed: names of the drugs.
+        current: names of all that is ordered besides; None: current medication was not given.
+        unnamed: proposed orders without a drug that can be read, and selections that lead to no order.
+    """
+
+    proposed: tuple[str, ...]
+    current: tuple[str, ...] | None
+    unnamed: int
+
+    @property
+    def total(self) -> int:
+        """Orders that should be screened."""
+        return len(self.proposed) + self.unnamed
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    ids: frozenset[str]
+    name: str | None
+    replaces: str
+
+
+def read_orders(
+    draft_orders: dict[str, Any], selections: Sequence[str] | None, facts: PatientFacts, known: Callable[[str], bool]
+) -> Orders:
+    """Take the medication orders apart.
+
+    Args:
+        draft_orders: the context's Bundle; what is no running MedicationRequest is passed over.
+        selections: references to the orders to screen; None: all.
+        facts: whose current drugs count, but for those that the draft orders sign again or replace.
+        known: tells a drug's name that screening understands.
+    """
+    orders = _read(draft_orders, known)
+    chosen = [one for one in orders if selections is None or one.ids & set(selections)]
+    names = [one.name for one in chosen if one.name][:MOST_ORDERS]
+    lost = _medication_selections(selections or (), orders)
+    beside = [one.name for one in orders if one not in chosen and one.name]
+    return Orders(tuple(names), _current(beside, orders, facts), len(chosen) - len(names) + lost)
+
+
+def _read(bundle: dict[str, Any], known: Callable[[str], bool]) -> list[_Order]:
+    others = by_reference(bundle)
+    return [
+        _Order(_ids(entry, resource), drug_name(resource, others, known), _last(resource.get("priorPrescription")))
+        for entry in objects(bundle.get("entry"))
+        if isinstance(resource := entry.get("resource"), dict)
+        and resource.get("resourceType") == "MedicationRequest"
+        and is_running(resource)
+    ]
+
+
+def _ids(entry: Resource, order: Resource) -> frozenset[str]:
+    said = (text(order.get("id")), text(entry.get("fullUrl")))
+    return frozenset(name for one in said if one for name in (one, f"MedicationRequest/{one}"))
+
+
+def _last(reference: Any) -> str:
+    return (text(field(reference, "reference")) or "").rpartition("/")[2]
+
+
+def _medication_selections(selections: Sequence[str], orders: list[_Order]) -> int:
+    """Count selected medication orders that are not there; orders of other kinds are not ours."""
+    there = {name for one in orders for name in one.ids}
+    return sum(one.startswith("MedicationRequest/") and one not in there for one in selections)
+
+
+def _current(beside: list[str], orders: list[_Order], facts: PatientFacts) -> tuple[str, ...] | None:
+    if facts.drugs is None:
+        return tuple(beside) or None
+    again = {name for one in orders for name in one.ids} | {one.replaces for one in orders if one.replaces}
+    given = [name for order_id, name in facts.drugs if name and order_id not in again]
+    return tuple(dict.fromkeys([*given, *beside]))
