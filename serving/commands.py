@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from etl.outside.options import Affirmation, Endpoint
 from serving.loading import BASE, DATA, MODEL, K, loader
 
 if TYPE_CHECKING:
     from etl.domain import Admission
     from serving.recommendation import Drafter, Recommendation
-
-log = logging.getLogger(__name__)
+    from serving.schemas import DraftRequest
 
 
 def recommend(
@@ -23,35 +22,42 @@ def recommend(
     base: BASE = None,
     data: DATA = None,
     k: K = None,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Tell what each probability hangs on, and the cohort's evidence.")
-    ] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Tell what each probability hangs on.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="What the model writes, not held to the formulary.")] = False,
+    interactions: Annotated[Path | None, typer.Option(help="CSV of a site's own interactions to screen for.")] = None,
 ) -> None:
-    """Draft a list for one admission, without a server."""
+    """Draft a list for one admission and screen it, without a server; nothing is recorded."""
+    from serving.content import make_content
+    from serving.explain import explain as explained
+    from serving.fleet import name_of
+    from serving.screening import Screener
+
+    request = _read(json)
+    screener = Screener(interactions)
+    recommender = loader(model, base, data, k)()
+    admission = request.to_admission(recommender.vocabulary)
+    [recommendation] = _raw(recommender, admission) if raw else recommender.recommend([admission])
+    why = explained(recommender, admission, recommendation) if explain or request.explain else None
+    content = make_content(request, name_of(str(model)), recommender, screener, admission, recommendation, why)
+    print(content.model_dump_json(indent=2))
+
+
+def _read(json: Path) -> DraftRequest:
     import sys
-    import uuid
 
     from pydantic import ValidationError
 
     from etl.errors import ConfigError
-    from serving.explain import explain as explained
-    from serving.schemas import DraftRequest, describe_errors, make_draft
+    from serving.schemas import DraftRequest, describe_errors
 
     if str(json) != "-" and not json.is_file():
         raise ConfigError(f"{json} is no file; give one admission as JSON")
     body = sys.stdin.buffer.read() if str(json) == "-" else json.read_bytes()
     try:
-        request = DraftRequest.model_validate_json(body)
+        return DraftRequest.model_validate_json(body)
     except ValidationError as error:
         places = "; ".join(f"{wrong['at']}: {wrong['kind']}" for wrong in describe_errors(error.errors()))
         raise ConfigError(f"{json} is no admission: {places}") from None
-
-    recommender = loader(model, base, data, k)()
-    admission = request.to_admission(recommender.vocabulary)
-    [recommendation] = _raw(recommender, admission) if raw else recommender.recommend([admission])
-    why = explained(recommender, admission, recommendation) if explain or request.explain else None
-    print(make_draft(str(uuid.uuid4()), admission, recommendation, recommender, why).model_dump_json(indent=2))
 
 
 def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:
@@ -64,42 +70,60 @@ def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:
 
 
 def serve(
-    model: MODEL,
-    host: Annotated[str, typer.Option(help="Address to listen on; the service has no access control yet.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8000,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Checkpoint or baseline:NAME, or NAME=either; the first of several is the default."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any free one.")] = 8000,
     base: BASE = None,
     data: DATA = None,
     k: K = None,
+    endpoint: Endpoint = None,
+    endpoint_model: Annotated[
+        list[str] | None,
+        typer.Option(help="What --endpoint calls the checkpoint; one for each --model.", metavar="NAME"),
+    ] = None,
+    send: Annotated[
+        Literal["ids", "messages"] | None,
+        typer.Option(help="What --endpoint is sent; without it, ids where it takes them."),
+    ] = None,
+    affirmation: Affirmation = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds one request to --endpoint may take.")] = 60.0,
+    settings: Annotated[Path | None, typer.Option(help="TOML of settings; see docs/deploy.md.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="One of them, as key=value; repeatable.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="URL or file of the store; else $RXDRAFT_STORE, else the user's data folder.")
+    ] = None,
+    dev: Annotated[bool, typer.Option("--dev", help="Answer without keys; on this machine only.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each loads the models.")] = 1,
+    interactions: Annotated[Path | None, typer.Option(help="CSV of the site's own interactions.")] = None,
+    ssl_certfile: Annotated[Path | None, typer.Option(help="Certificate chain, PEM: speak https.")] = None,
+    ssl_keyfile: Annotated[Path | None, typer.Option(help="Its private key, PEM.")] = None,
 ) -> None:
-    """Answer draft requests over HTTP."""
-    load_model = loader(model, base, data, k)  # a wrong folder is said before a port is opened
+    """Serve drafts over HTTP: API, page and CDS Hooks.
 
-    import signal
+    Without --model a demo baseline is made from synthetic patients. The first start with an empty store makes a key
+    and prints it, once. SIGTERM ends the service once what runs is done.
+    """
     import sys
 
-    import uvicorn
+    from etl.errors import ConfigError
+    from serving.fleet import Elsewhere, Fleet
+    from serving.settings import read_settings
+    from serving.start import start
 
-    from serving.app import create_app
-
-    failed: list[Exception] = []
-
-    def load() -> Drafter:
-        try:
-            return load_model()
-        except Exception as error:
-            failed.append(error)
-            server.should_exit = True
-            raise
-
-    # The access log would hold whatever a client puts into a URL.
-    server = uvicorn.Server(uvicorn.Config(create_app(load), host=host, port=port, access_log=False))
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        log.warning("listening on %s without access control: whoever reaches this port is answered", host)
-    log.info("drafts at http://%s:%d/v1/drafts, once /readyz answers 200", host, port)
-    # uvicorn raises the signal again once it has shut down: to have been told to stop is no failure.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
-    server.run()
-    if failed:
-        raise failed[0]
+    elsewhere = None
+    if endpoint is not None:
+        elsewhere = Elsewhere(endpoint, tuple(endpoint_model or ()), send, affirmation, timeout)
+    elif endpoint_model:
+        raise ConfigError("--endpoint-model is what --endpoint calls the model; give --endpoint too")
+    start(
+        Fleet(tuple(model or ()), base, data, k, elsewhere),
+        read_settings(settings, set_ or (), dev=dev or None, interactions=interactions, store=store),
+        (host, port),
+        workers,
+        (ssl_certfile, ssl_keyfile),
+        say=lambda line: print(line, flush=True),
+        told=lambda step: print(step, file=sys.stderr, flush=True),
+    )

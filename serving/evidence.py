@@ -57,6 +57,10 @@ class CohortEvidence:
         ordered, admissions = dict(counts.select("drug", "ordered").iter_rows()), counts["admissions"][0]
         return [Evidence(name, ordered.get(drug, 0), admissions) for drug in drugs]
 
+    def admissions(self) -> dict[str, int]:
+        """Return how many training admissions had a principal diagnosis of each category, where it may be told."""
+        return dict(self._counts.select("category", "admissions").unique().iter_rows())
+
     @cached_property
     def _counts(self) -> pl.DataFrame:
         schema = {"category": pl.String, "drug": pl.String, "ordered": pl.Int64, "admissions": pl.Int64}

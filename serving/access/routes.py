@@ -36,7 +36,10 @@ class Session(BaseModel):
     """What unsafe calls of this session carry as X-CSRF-Token."""
 
 
-@router.post("", status_code=204, summary="Sign in with an API key", responses=declared(*("csrf", "unauthenticated")))
+_POSTED = ("csrf", "unauthenticated", "unreadable", "too_large", "not_json", "invalid", "rate_limited")
+
+
+@router.post("", status_code=204, summary="Sign in with an API key", responses=declared(*_POSTED))
 def sign_in(request: Request, body: SignIn) -> Response:
     """Exchange a key for a session."""
     access, response = access_of(request), Response(status_code=204)

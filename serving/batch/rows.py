@@ -16,7 +16,7 @@ from etl import prompts
 from etl.domain import Admission
 from etl.errors import ConfigError
 from serving.recommendation import Drafter, Recommendation
-from serving.schemas import DraftRequest, describe_errors, make_draft
+from serving.schemas import AdmissionFacts, DraftRequest, describe_errors, make_list
 from serving.vocabulary import Vocabulary
 
 SCHEMA: dict[str, Any] = {
@@ -33,7 +33,7 @@ place and kind. probabilities: null where nobody knows them. warnings: codes, se
 CHANCES = {"chances": pl.List(pl.Float32)}
 """The column of every formulary drug's probability, in the formulary's order."""
 
-FACTS = tuple(name for name in DraftRequest.model_fields if name != "explain")
+FACTS = tuple(AdmissionFacts.model_fields)
 """The columns that are read: what is asked of the draft beside them, a file does not ask."""
 
 NO_ANSWER = "no_answer: "
@@ -109,10 +109,10 @@ def _line(
         raise ConfigError(
             "the model knows no probabilities; leave --all-probabilities out, or `rxdraft calibrate` it first"
         )
-    draft = make_draft("", admission, answer, recommender)
+    draft = make_list(admission, answer, recommender, evidence=False)
     codes = [warning.code for warning in draft.warnings]
     return {
-        "outcome": draft.answer.outcome,
+        "outcome": answer.answer.outcome.value,
         "drugs": [drug.drug for drug in draft.drugs],
         "probabilities": answer.probabilities,
         "warnings": [*codes, *["not_in_formulary"] * left_out(answer, recommender.vocabulary)],

@@ -23,10 +23,10 @@ from etl.outside.ask import Interview, Limits
 from etl.outside.endpoint import Decoding, Reply
 from etl.outside.firewall import Passage
 from serving.batch.rows import Unanswered
-from serving.recommendation import BusyError, LateError, Recommendation
+from serving.recommendation import BusyError, LateError, NoReplyError, Recommendation
 from serving.remote.answers import Answers, open_answers
 from serving.remote.engine import Prompt, Questions, RemoteEngine, Way
-from serving.schemas import ModelIdentity
+from serving.schemas import RemoteIdentity
 from serving.vocabulary import Vocabulary, read_vocabulary
 from training.manifest import Manifest, read_manifest
 
@@ -36,17 +36,6 @@ MOST_WAITING = 256
 _LOOK_SECONDS = 0.2
 
 _T = TypeVar("_T")
-
-
-class RemoteIdentity(ModelIdentity):
-    """The checkpoint whose prompts were sent, and who answered. No URL: one may hold a secret."""
-
-    endpoint: str
-    """Host of the engine, with its port where its URL has one."""
-    served_as: str
-    """What the engine calls its model."""
-    asked_in: Way
-    """Token ids, or messages that the engine's own chat template renders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +228,7 @@ def _parse(reply: Reply) -> prompts.Answer:
 
 def _answered(one: Recommendation | Unanswered) -> Recommendation:
     if isinstance(one, Unanswered):
-        raise BusyError(f"the engine gives no answer ({one.state}); ask again later")
+        raise NoReplyError(f"the engine gives no answer ({one.state}); ask again later")
     return one
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -32,6 +33,7 @@ from serving.baselines.fit import NAMES, fit
 from serving.baselines.logistic import Logistic, LogisticHistory
 from serving.baselines.pooled import Pooled, returns
 from serving.baselines.service import BaselineRecommender, load_baseline
+from tests.serving.served import drafted
 
 REGRESSIONS = ["logistic", "logistic-history", "pooled"]
 PROBABLE = [name for name in NAMES if name not in ("random", "previous")]
@@ -347,7 +349,7 @@ def test_with_a_single_patient_pooled_is_logistic_history(splits):
 def test_pooled_learns_from_no_more_pairs_than_fit_into_memory(splits, monkeypatch, caplog):
     drugs = len(splits["train"].formulary)
     monkeypatch.setattr("serving.baselines.pooled.PAIRS", 10 * drugs + 1)
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="serving.baselines.pooled"):
         fit("pooled", splits["train"])
     assert f"one regression on {10 * drugs} pairs" in caplog.text
 
@@ -486,11 +488,11 @@ def request_body(cohort: Path) -> dict:
 
 
 def draft_of(recommender: BaselineRecommender, body: dict) -> dict:
-    from serving.schemas import DraftRequest, make_draft
+    from serving.schemas import DraftRequest, make_list
 
     admission = DraftRequest.model_validate(body).to_admission(recommender.vocabulary)
     [recommendation] = recommender.recommend([admission])
-    return make_draft("id", admission, recommendation, recommender).model_dump()
+    return make_list(admission, recommendation, recommender).model_dump()
 
 
 def test_a_title_in_words_is_as_good_as_its_code(recommender, request_body):
@@ -530,8 +532,13 @@ def served(cohort: Path, request_body: dict, tmp_path_factory: pytest.TempPathFa
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     command = [sys.executable, "-m", "rxdraft", "serve", "--model", "baseline:logistic", "--data", str(cohort)]
-    output = tmp_path_factory.mktemp("served") / "output.txt"
-    with output.open("wb") as file, subprocess.Popen([*command, "--port", str(port)], stdout=file, stderr=file) as run:
+    folder = tmp_path_factory.mktemp("served")
+    options = ["--port", str(port), "--dev", "--store", str(folder / "store.sqlite3")]
+    cache = {**os.environ, "XDG_CACHE_HOME": str(folder)}
+    with (
+        (folder / "output.txt").open("wb") as file,
+        subprocess.Popen([*command, *options], stdout=file, stderr=file, env=cache) as run,
+    ):
         try:
             for _ in range(300):
                 try:
@@ -551,7 +558,8 @@ def test_a_baseline_answers_over_http_with_its_name_and_its_probabilities(served
     assert draft["model"] == recommender.identity.model_dump()
     assert draft["model"]["name"] == "baseline:logistic"
     assert draft["answer"] == {"well_formed": True, "outcome": "ok"}
-    assert [drug.keys() for drug in draft["drugs"]] == [{"rank", "drug", "probability"}] * len(draft["drugs"])
+    named = {"item_id", "rank", "drug", "ingredients", "atc", "probability"}
+    assert all(drug.keys() - {"evidence"} == named for drug in draft["drugs"])
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, *arguments: str | Path) -> int:
@@ -565,8 +573,7 @@ def test_recommend_gives_what_the_server_gives(served, cohort, request_body, tmp
     (tmp_path / "admission.json").write_text(json.dumps(request_body))
     options = ["--model", "baseline:logistic", "--data", cohort, "--json", tmp_path / "admission.json"]
     assert run_here(monkeypatch, "recommend", *options) == 0
-    printed = json.loads(capsys.readouterr().out)
-    assert {**printed, "draft_id": ""} == {**served.json(), "draft_id": ""}
+    assert json.loads(capsys.readouterr().out) == drafted(served.json())
 
 
 def test_a_baseline_writes_nothing_so_raw_is_refused(cohort, request_body, tmp_path, monkeypatch, capsys):
@@ -578,8 +585,8 @@ def test_a_baseline_writes_nothing_so_raw_is_refused(cohort, request_body, tmp_p
 
 def test_a_baseline_is_served_without_loading_a_models_libraries(cohort):
     code = (
-        "import sys, pathlib; from serving.app import create_app; from serving.loading import loader;"
-        "loader(pathlib.Path('baseline:knn'), None, pathlib.Path(sys.argv[1]))(); create_app(None);"
+        "import sys, pathlib; import serving.app; from serving.loading import loader;"
+        "loader(pathlib.Path('baseline:knn'), None, pathlib.Path(sys.argv[1]))(); "
         "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(cohort)], capture_output=True, text=True, check=True)

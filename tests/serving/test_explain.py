@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
@@ -26,10 +25,12 @@ from etl.domain import Admission, Diagnosis
 from etl.icd import category
 from etl.prompts import Answer, Outcome
 from serving import explain as module
-from serving.app import create_app
 from serving.baselines.service import BaselineRecommender, load_baseline
+from serving.engines import of_one
 from serving.explain import AT_ONCE, DIAGNOSES, LEAST_DROP, REASONS, Reason, explain, explain_in_time, weighty
 from serving.recommendation import BusyError, LateError, Recommendation
+from tests.serving.served import drafted as as_drafted
+from tests.serving.served import served as service
 
 DRUGS = ("a", "b", "c")
 
@@ -354,19 +355,18 @@ def counted(logistic: BaselineRecommender, request_body: dict[str, Any], tmp_pat
 @pytest.fixture(scope="module")
 def served(counted: BaselineRecommender, request_body: dict[str, Any]) -> dict[bool, dict[str, Any]]:
     """Drafts without and with an explanation."""
-    with TestClient(create_app(lambda: counted)) as client:
-        while client.get("/readyz").status_code != 200:
-            pass
+    with service(lambda: counted) as client:
         answers = {told: client.post("/v1/drafts", json={**request_body, "explain": told}) for told in (False, True)}
     assert {answer.status_code for answer in answers.values()} == {200}
     return {told: answer.json() for told, answer in answers.items()}
 
 
-def test_an_explained_draft_is_the_same_draft_with_reasons_and_evidence(served):
-    added = {"because", "evidence"}
+def test_an_explained_draft_is_the_same_draft_with_reasons(served):
+    added = {"because"}
     bare = [{name: value for name, value in drug.items() if name not in added} for drug in served[True]["drugs"]]
     assert bare == served[False]["drugs"]
-    assert all(drug.keys() == {"rank", "drug", "probability", *added} for drug in served[True]["drugs"])
+    named = {"item_id", "rank", "drug", "ingredients", "atc", "probability", "evidence", *added}
+    assert all(drug.keys() == named for drug in served[True]["drugs"])
     assert any(drug["because"] for drug in served[True]["drugs"])
     reasons = [reason for drug in served[True]["drugs"] for reason in drug["because"]]
     assert all(reason.keys() == {"fact", "position", "drop"} for reason in reasons)
@@ -390,11 +390,9 @@ def test_the_command_tells_what_the_service_tells(cohort, request_body, tmp_path
         rxdraft.main()
     assert not ended.value.code
     recommender = load_baseline("logistic", cohort)
-    with TestClient(create_app(lambda: recommender)) as client:
-        while client.get("/readyz").status_code != 200:
-            pass
+    with service(of_one(lambda: recommender, "baseline:logistic")) as client:
         answer = client.post("/v1/drafts", json={**request_body, "explain": True}).json()
-    assert {**json.loads(capsys.readouterr().out), "draft_id": ""} == {**answer, "draft_id": ""}
+    assert json.loads(capsys.readouterr().out) == as_drafted(answer)
 
 
 @settings(max_examples=20)
@@ -408,11 +406,11 @@ def test_any_request_that_is_drafted_is_explained(counted, data):
         st.builds(lambda text: {"text": f"x{text}"}, st.text(max_size=5)),
     )
     body = {"diagnoses": data.draw(st.lists(diagnosis, min_size=1, max_size=12)), "previous_drugs": ["heparin"]}
-    from serving.schemas import DraftRequest, make_draft
+    from serving.schemas import DraftRequest, make_list
 
     admission = DraftRequest.model_validate(body).to_admission(counted.vocabulary)
     [drafted] = counted.recommend([admission])
-    draft = make_draft("", admission, drafted, counted, explain(counted, admission, drafted))
+    draft = make_list(admission, drafted, counted, explain(counted, admission, drafted))
     for drug in draft.drugs:
         assert drug.because is not None
         assert all(reason.drop <= drug.probability + 0.001 for reason in drug.because)

@@ -24,7 +24,7 @@ from serving.engine import Engine
 from serving.probabilities.calibration import Calibration, Votes
 from serving.probabilities.cut import Cut, Rule
 from serving.recommender import Recommender, load_recommenders
-from serving.schemas import DraftRequest, make_draft
+from serving.schemas import DraftRequest, make_list
 from training.data import encode_split
 from training.manifest import FORMAT, find_checkpoints, read_manifest
 
@@ -238,7 +238,7 @@ def test_three_hundred_diagnoses_are_shortened_and_the_dropped_ones_are_named(re
     many = Admission(tuple(Diagnosis(title=f"Disease number {i} of a long list") for i in range(300)))
     [drafted] = recommender.recommend([many])
     assert 0 < drafted.dropped_diagnoses < 300
-    draft = make_draft("id", many, drafted, recommender)
+    draft = make_list(many, drafted, recommender)
     left_out = [warning.position for warning in draft.warnings if warning.code == "diagnosis_left_out"]
     assert left_out == list(range(300 - drafted.dropped_diagnoses + 1, 301))
     kept = Admission(many.diagnoses[: 300 - drafted.dropped_diagnoses])

@@ -24,7 +24,7 @@ from serving.batch.parts import Counts
 from serving.batch.rows import FACTS, SCHEMA, Unanswered
 from serving.recommendation import Drafter, Recommendation
 from serving.recommender import Recommender
-from serving.schemas import DraftRequest, make_draft
+from serving.schemas import DraftRequest, make_list
 
 CANARY = "canary-4711"
 
@@ -67,7 +67,7 @@ def test_a_files_drafts_are_the_services(recommender: Recommender, samples: pl.D
         coded = [{"icd_code": one["icd_code"], "icd_version": one["icd_version"]} for one in sample["diagnoses"]]
         facts = {name: sample[name] for name in FACTS if name != "diagnoses"}
         admission = DraftRequest.model_validate({"diagnoses": coded, **facts}).to_admission(recommender.vocabulary)
-        draft = make_draft("", admission, *recommender.recommend([admission]), recommender)
+        draft = make_list(admission, *recommender.recommend([admission]), recommender)
         assert found["drugs"] == [drug.drug for drug in draft.drugs]
         assert found["outcome"] == draft.answer.outcome
         assert found["warnings"] == [warning.code for warning in draft.warnings]
