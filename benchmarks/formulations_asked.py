@@ -20,11 +20,11 @@ from evaluation.drafts import draft_oracle
 from serving.baselines.design import read_visits
 from serving.baselines.fit import fit
 from serving.decoding.decoder import Ask
-from serving.engine import Engine
-from serving.labels import LabelRecommender
 from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
-from serving.recommender import Recommender
+from serving.recommenders.engine import Engine
+from serving.recommenders.labels import LabelRecommender
+from serving.recommenders.lists import Recommender
 from training.manifest import Manifest, find_checkpoints, read_manifest
 
 MOST_VOTES, TEMPERATURE = 10, 0.7

@@ -21,9 +21,9 @@ from transformers import DynamicCache
 from etl import artefacts, prompts
 from etl.cohort import FORMAT, read_samples, to_admission
 from etl.domain import Admission
-from serving.engine import Engine
 from serving.probabilities.curves import to_probabilities
 from serving.probabilities.cut import Floats
+from serving.recommenders.engine import Engine
 
 NO = ""
 PAIRS = 1

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from etl.cohort import read_samples, to_admission
 from etl.domain import Admission, Split
-from serving.labels import LabelRecommender
 from serving.probabilities.calibration import Calibration
-from serving.recommender import Recommender, load_recommenders
+from serving.recommenders.labels import LabelRecommender
+from serving.recommenders.lists import Recommender, load_recommenders
 
 Floats = NDArray[np.float64]
 

@@ -14,11 +14,11 @@ import polars as pl
 from etl import artefacts, kept, prompts
 from etl.cohort import to_admission
 from serving.recommendation import Recommendation
-from serving.recommender import Recommender, load_recommenders
+from serving.recommenders.lists import Recommender, load_recommenders
 from training.manifest import Manifest
 
 if TYPE_CHECKING:
-    from serving.labels import LabelRecommender
+    from serving.recommenders.labels import LabelRecommender
 
 CHUNK = 256
 """Admissions drafted between two calls of the progress callback."""

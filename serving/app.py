@@ -15,8 +15,9 @@ from etl.drug_vocabulary import read_drug_vocabulary
 from serving.access.setup import setup_access
 from serving.api import drafts, probes, screen, search
 from serving.api import models as models_api
-from serving.drafts import DraftService
-from serving.engines import Engines, of_one
+from serving.drafting.drafts import DraftService
+from serving.drafting.engines import Engines, of_one
+from serving.drafting.worker import Worker
 from serving.operation.drain import drained
 from serving.operation.logs import event
 from serving.operation.setup import setup_operation
@@ -27,7 +28,6 @@ from serving.service import Service
 from serving.settings import Settings
 from serving.store.engine import Store
 from serving.vocabulary import Vocabulary
-from serving.worker import Worker
 
 _NO_TELEMETRY: Any = {
     "tracing": False,

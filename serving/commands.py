@@ -27,10 +27,10 @@ def recommend(
     interactions: Annotated[Path | None, typer.Option(help="CSV of a site's own interactions to screen for.")] = None,
 ) -> None:
     """Draft a list for one admission and screen it, without a server; nothing is recorded."""
-    from serving.content import make_content
+    from serving.drafting.content import make_content
     from serving.explain import explain as explained
-    from serving.fleet import name_of
     from serving.screening import Screener
+    from serving.starting.fleet import name_of
 
     request = _read(json)
     screener = Screener(interactions)
@@ -62,7 +62,7 @@ def _read(json: Path) -> DraftRequest:
 
 def _raw(recommender: Drafter, admission: Admission) -> list[Recommendation]:
     from etl.errors import ConfigError
-    from serving.recommender import Recommender
+    from serving.recommenders.lists import Recommender
 
     if not isinstance(recommender, Recommender):
         raise ConfigError("--raw is what a model writes, and this one scores drugs; leave it out")
@@ -109,9 +109,9 @@ def serve(
     import sys
 
     from etl.errors import ConfigError
-    from serving.fleet import Elsewhere, Fleet
     from serving.settings import read_settings
-    from serving.start import start
+    from serving.starting.fleet import Elsewhere, Fleet
+    from serving.starting.start import start
 
     elsewhere = None
     if endpoint is not None:

@@ -63,7 +63,7 @@ def _checkpoint(model: Path, base: str | None, k: int | None) -> Callable[[], Dr
     read_manifest(model)
 
     def load() -> Drafter:
-        from serving.recommender import load_recommenders
+        from serving.recommenders.lists import load_recommenders
 
         return load_recommenders([model], base, k)[0]
 

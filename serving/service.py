@@ -9,8 +9,8 @@ from fastapi import Request
 
 if TYPE_CHECKING:
     from etl.drug_vocabulary import DrugVocabulary
-    from serving.drafts import DraftService
-    from serving.engines import Engines
+    from serving.drafting.drafts import DraftService
+    from serving.drafting.engines import Engines
     from serving.screening import Screener
     from serving.search import Search
     from serving.settings import Settings

@@ -176,7 +176,7 @@ def test_a_yes_or_no_behind_facts_read_once_is_that_of_the_whole_question(tiny_c
     from formulations_yes_no import YesNo, ask
 
     from etl import prompts
-    from serving.engine import Engine
+    from serving.recommenders.engine import Engine
 
     engine, formulary = Engine(str(random_base), None), read_formulary(tiny_cohort)[:9]
     admissions, popularity = read_split(tiny_cohort, "test").admissions[:2], np.linspace(0.9, 0.1, 9)

@@ -18,7 +18,7 @@ from etl.build import build_cohort
 from etl.cohort import read_prompts, read_samples, to_admission
 from etl.synth import write_hospital
 from serving.decoding.trie import FormularyTrie
-from serving.engine import Engine
+from serving.recommenders.engine import Engine
 from serving.vocabulary import read_vocabulary
 from training.base import end_of_turn, resolve_attention
 from training.manifest import find_checkpoints, read_manifest

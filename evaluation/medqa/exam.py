@@ -22,7 +22,7 @@ from etl.errors import ConfigError, ContractError
 from evaluation.medqa.items import LETTERS, Item, ItemSet
 from evaluation.medqa.questions import VERSION, read_choice, render_question
 from evaluation.predict import cell_name
-from serving.engine import Engine
+from serving.recommenders.engine import Engine
 from training import base as bases
 from training.manifest import Manifest, find_checkpoints, read_manifest
 

@@ -15,8 +15,8 @@ from etl import kept, prompts
 from evaluation import predict
 from evaluation.strategies.examples import Examples
 from evaluation.strategies.strategy import Question, Sample, Side, Strategy, encode_question, read_list, vote
-from serving.engine import Engine, Generated
-from serving.recommender import load_recommenders
+from serving.recommenders.engine import Engine, Generated
+from serving.recommenders.lists import load_recommenders
 from training.manifest import Manifest, read_manifest
 
 SCHEMA: dict[str, Any] = {

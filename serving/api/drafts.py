@@ -15,7 +15,7 @@ from serving.access.limits import limit_drafts
 from serving.access.principal import Principal, Scope
 from serving.api.parameters import EACH_ONCE
 from serving.api.responses import problems
-from serving.export import exported
+from serving.drafting.export import exported
 from serving.schemas import Draft, DraftRequest, Drafts, FinalizeRequest, ReviewRequest
 from serving.service import Service, service_of
 

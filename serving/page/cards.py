@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from serving.schemas.identity import ModelIdentity, RemoteIdentity
 
 if TYPE_CHECKING:
-    from serving.engines import Engine, Engines
+    from serving.drafting.engines import Engine, Engines
 
 Say = Callable[..., str]
 Facts = Iterator[tuple[str, str | None]]

@@ -20,12 +20,12 @@ from etl.errors import ConfigError, ContractError
 from serving.baselines.design import read_visits
 from serving.baselines.pooled import Pooled
 from serving.baselines.service import KEPT
-from serving.labels import LabelRecommender
 from serving.probabilities.blend import FILE, mix
 from serving.probabilities.calibration import Blended, Calibration, Fitted, Votes
 from serving.probabilities.cut import Floats, Rule
 from serving.probabilities.fitting import Fit, Outcomes, fit
-from serving.recommender import Recommender, load_engine, on_engine
+from serving.recommenders.labels import LabelRecommender
+from serving.recommenders.lists import Recommender, load_engine, on_engine
 from training.manifest import Manifest, find_checkpoints, read_manifest
 
 FOLDS = 5

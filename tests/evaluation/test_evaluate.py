@@ -28,7 +28,7 @@ from evaluation.rows import ROWS, Asked
 from evaluation.statistics.bootstrap import FEWEST_PATIENTS
 from serving.baselines.fit import NAMES as BASELINES
 from serving.baselines.service import load_baseline
-from serving.recommender import load_recommenders
+from serving.recommenders.lists import load_recommenders
 from training.checkpoint import weights_sha256
 from training.manifest import find_checkpoints, read_manifest
 

@@ -15,7 +15,7 @@ from etl.cohort import read_samples, to_admission
 from etl.prompts import parse_answer
 from evaluation import predict as predict_module
 from evaluation.predict import SCHEMA, cell_name, predict
-from serving.recommender import load_recommenders
+from serving.recommenders.lists import load_recommenders
 from training.manifest import Manifest, find_checkpoints, read_manifest
 
 ORIGIN = {"cohort_sha256": "c", "split": "test"}

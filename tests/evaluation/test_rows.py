@@ -22,7 +22,7 @@ from evaluation.rows import BASE, CONSTRAINED, Asked
 from evaluation.strategies.compare import compare
 from evaluation.strategies.strategy import Strategy
 from serving.probabilities.calibrate import Wanted, calibrate
-from serving.recommender import load_recommenders
+from serving.recommenders.lists import load_recommenders
 from training.config import load_config
 from training.loop import train
 from training.manifest import find_checkpoints, read_manifest

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from serving.recommender import Recommender
+    from serving.recommenders.lists import Recommender
     from tests.serving.store.postgres import Existing, Server
 
 
@@ -23,7 +23,7 @@ def checkpoint(taught_runs: Path) -> Path:
 @pytest.fixture(scope="session")
 def recommender(checkpoint: Path) -> Recommender:
     """That one, loaded."""
-    from serving.recommender import load_recommenders
+    from serving.recommenders.lists import load_recommenders
 
     return load_recommenders([checkpoint])[0]
 

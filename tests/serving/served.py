@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi.testclient import TestClient
 
 if TYPE_CHECKING:
-    from serving.engines import Engines
+    from serving.drafting.engines import Engines
     from serving.recommendation import Drafter
 
 STORED = {"draft_id", "state", "version", "created_at", "facts"}

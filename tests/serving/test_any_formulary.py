@@ -13,7 +13,7 @@ from etl.domain import Admission, Diagnosis
 from etl.drugs import normalise_drug, normalise_drugs
 from serving.decoding.decoder import Ask
 from serving.decoding.trie import FormularyTrie
-from serving.recommender import Recommender
+from serving.recommenders.lists import Recommender
 
 MOST_TOKENS = 60
 

@@ -21,12 +21,12 @@ from pydantic import ValidationError
 from etl import prompts
 from etl.domain import Admission, Diagnosis
 from serving.baselines.service import load_baseline
-from serving.checkpoint_recommender import CheckpointRecommender
 from serving.operation.body_limit import MAX_BODY_BYTES
 from serving.probabilities.calibration import Calibration, Votes
 from serving.probabilities.cut import Cut, Rule
 from serving.recommendation import Drafter
-from serving.recommender import load_recommenders
+from serving.recommenders.checkpoint import CheckpointRecommender
+from serving.recommenders.lists import load_recommenders
 from serving.schemas import DraftRequest
 from tests.serving.label_checkpoints import make_label_checkpoint
 from tests.serving.served import drafted as as_drafted

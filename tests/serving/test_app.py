@@ -16,10 +16,10 @@ from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving import reviewing
+from serving.drafting import reviewing
 from serving.operation.body_limit import MAX_BODY_BYTES
 from serving.recommendation import BusyError, LateError
-from serving.recommender import Recommender
+from serving.recommenders.lists import Recommender
 from serving.schemas import DraftRequest
 from tests.serving.served import drafted as as_drafted
 from tests.serving.served import served, wait_ready
@@ -181,7 +181,7 @@ def test_a_bmi_that_follows_from_height_and_weight_may_be_left_out(client, body)
 
 def writes(recommender: Recommender, monkeypatch: pytest.MonkeyPatch, text: str, truncated: bool = False) -> None:
     """Have a model write a text, not held to the formulary."""
-    from serving.engine import Generated
+    from serving.recommenders.engine import Generated
 
     async def draft(admission: Any, seconds: float) -> Any:
         [drafted] = recommender.recommend([admission], raw=True)

@@ -26,7 +26,7 @@ from etl.icd import category
 from etl.prompts import Answer, Outcome
 from serving import explain as module
 from serving.baselines.service import BaselineRecommender, load_baseline
-from serving.engines import of_one
+from serving.drafting.engines import of_one
 from serving.explain import AT_ONCE, DIAGNOSES, LEAST_DROP, REASONS, Reason, explain, explain_in_time, weighty
 from serving.recommendation import BusyError, LateError, Recommendation
 from tests.serving.served import drafted as as_drafted
@@ -235,7 +235,7 @@ def test_a_drop_far_beyond_the_draw_is_named():
 def voting(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A checkpoint that writes lists, asked for six of them."""
     from serving.probabilities.calibration import Calibration, Votes
-    from serving.recommender import load_recommenders
+    from serving.recommenders.lists import load_recommenders
     from training.manifest import read_manifest, write_manifest
 
     folder = Path(shutil.copytree(checkpoint, tmp_path_factory.mktemp("voting") / "checkpoint"))
@@ -249,7 +249,7 @@ def scoring(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A checkpoint with a label head of random weights."""
     import torch
 
-    from serving.recommender import load_recommenders
+    from serving.recommenders.lists import load_recommenders
     from training.checkpoint import weights_sha256
     from training.labels import LabelHead, save_head
     from training.manifest import read_manifest, write_manifest

@@ -21,8 +21,8 @@ from serving.access.keys import make_key
 from serving.access.principal import Role
 from serving.app import create_app
 from serving.baselines.service import load_baseline
-from serving.process import listen
 from serving.settings import Settings
+from serving.starting.process import listen
 from serving.store.engine import open_store
 from serving.store.keys import Keys
 

@@ -19,7 +19,7 @@ from evaluation.medqa.exam import Continuation, Examined, Protocol, examine, fin
 from evaluation.medqa.items import ItemSet, read_item_sets
 from evaluation.medqa.questions import read_choice, render_question
 from evaluation.medqa.scores import score
-from serving.engine import Engine, Generated, Likelihood
+from serving.recommenders.engine import Engine, Generated, Likelihood
 from training.manifest import find_checkpoints
 
 PLAIN = Path(__file__).parent / "plain.jsonl"

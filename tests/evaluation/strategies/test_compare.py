@@ -18,7 +18,7 @@ from etl.prompts import render_prompt
 from evaluation.strategies import commands
 from evaluation.strategies.compare import Compared, Comparison, Shown, compare, to_html, to_text
 from evaluation.strategies.strategy import Strategy
-from serving.recommender import load_recommenders
+from serving.recommenders.lists import load_recommenders
 from training.manifest import find_checkpoints
 
 SERVED = Strategy(name="zero-shot")

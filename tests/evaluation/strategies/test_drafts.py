@@ -15,7 +15,7 @@ from evaluation.strategies import drafts as strategy_drafts
 from evaluation.strategies.drafts import SCHEMA, Asked, draft, load_asked, predict_strategies
 from evaluation.strategies.examples import Examples
 from evaluation.strategies.strategy import Strategy, encode_question
-from serving.recommender import load_recommenders
+from serving.recommenders.lists import load_recommenders
 from training.manifest import find_checkpoints
 
 QUIET = lambda row, done, total: None  # noqa: E731

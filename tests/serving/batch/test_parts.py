@@ -23,7 +23,7 @@ from serving.batch.job import plan
 from serving.batch.parts import Counts
 from serving.batch.rows import FACTS, SCHEMA, Unanswered
 from serving.recommendation import Drafter, Recommendation
-from serving.recommender import Recommender
+from serving.recommenders.lists import Recommender
 from serving.schemas import DraftRequest, make_list
 
 CANARY = "canary-4711"

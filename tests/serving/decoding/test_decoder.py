@@ -16,7 +16,7 @@ from etl.cohort import read_samples, to_admission
 from serving.decoding import attention, decoder
 from serving.decoding.decoder import Ask, Drawn, ListDecoder, draw_lists
 from serving.decoding.trie import FormularyTrie
-from serving.recommender import Recommender, load_recommenders
+from serving.recommenders.lists import Recommender, load_recommenders
 from training.manifest import find_checkpoints
 
 

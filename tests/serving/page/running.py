@@ -20,8 +20,8 @@ from serving.access.keys import make_key
 from serving.access.principal import Role
 from serving.app import create_app
 from serving.baselines.service import load_baseline
-from serving.engines import Engines, Loading
-from serving.recommender import load_recommenders
+from serving.drafting.engines import Engines, Loading
+from serving.recommenders.lists import load_recommenders
 from serving.settings import Settings
 from serving.store.engine import open_store
 from serving.store.keys import Keys

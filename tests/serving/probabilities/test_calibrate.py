@@ -20,7 +20,7 @@ from serving.probabilities.calibrate import Wanted, calibrate, read_validation
 from serving.probabilities.calibration import Calibration
 from serving.probabilities.commands import calibrate as command
 from serving.probabilities.cut import Cut, Rule
-from serving.recommender import load_recommenders
+from serving.recommenders.lists import load_recommenders
 from training.checkpoint import weights_sha256
 from training.config import load_config
 from training.loop import train

@@ -29,7 +29,7 @@ from serving.batch import predict as predicting
 from serving.batch.predict import Elsewhere, Settings
 from serving.batch.rows import Unanswered, left_out
 from serving.recommendation import BusyError, LateError, Recommendation
-from serving.recommender import Recommender
+from serving.recommenders.lists import Recommender
 from serving.remote.engine import NOBODY, Questions
 from serving.remote.recommender import RemoteRecommender, Server
 from tests.etl.outside.fake_server import FakeServer, Reply, completion, failure

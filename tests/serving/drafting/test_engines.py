@@ -11,8 +11,8 @@ import pytest
 from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError
 from serving.baselines.service import BaselineRecommender, load_baseline
-from serving.breaker import Breaker, EngineDownError
-from serving.engines import Engines, Loading, ModelNotReadyError, UnknownModelError
+from serving.drafting.breaker import Breaker, EngineDownError
+from serving.drafting.engines import Engines, Loading, ModelNotReadyError, UnknownModelError
 from serving.recommendation import BusyError, LateError, NoReplyError, Recommendation
 from tests.serving.served import served
 

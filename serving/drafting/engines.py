@@ -14,7 +14,7 @@ from typing import Any, Literal
 from etl.domain import Admission
 from etl.errors import ConfigError, RxdraftError
 from etl.prompts import TooLongError
-from serving.breaker import Breaker, EngineDownError
+from serving.drafting.breaker import Breaker, EngineDownError
 from serving.operation import metrics
 from serving.operation.logs import event
 from serving.recommendation import BusyError, Drafter, LateError, NoReplyError, Recommendation

@@ -21,14 +21,14 @@ from etl.cohort import read_samples, to_admission
 from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError, ContractError
 from etl.prompts import Outcome, render_answer
-from serving import labels
-from serving.gathering import Gatherer
-from serving.labels import LabelRecommender
 from serving.probabilities.calibration import Calibration
 from serving.probabilities.curves import Curve, Kind
 from serving.probabilities.cut import Cut, Rule
 from serving.recommendation import BusyError, LateError, Recommendation
-from serving.recommender import load_recommenders
+from serving.recommenders import labels
+from serving.recommenders.gathering import Gatherer
+from serving.recommenders.labels import LabelRecommender
+from serving.recommenders.lists import load_recommenders
 from tests.serving.label_checkpoints import make_label_checkpoint
 from training import base as bases
 from training.labels import LabelHead, load_head, save_head

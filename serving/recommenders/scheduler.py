@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from etl.errors import ConfigError
 from serving.decoding.decoder import Ask, Drawn, ListDecoder
 from serving.decoding.trie import NOTHING_LEFT, FormularyTrie
-from serving.waiting import Request, WaitingLine
+from serving.recommenders.waiting import Request, WaitingLine
 
 if TYPE_CHECKING:
-    from serving.engine import Engine
+    from serving.recommenders.engine import Engine
 
 log = logging.getLogger(__name__)
 

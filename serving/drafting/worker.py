@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
-from serving import reviewing
-from serving.breaker import EngineDownError
+from serving.drafting import reviewing
+from serving.drafting.breaker import EngineDownError
 from serving.operation import metrics
 from serving.operation.logs import event
 from serving.problems import code_of
@@ -27,8 +27,8 @@ from serving.store.errors import LeaseLostError, StoreError
 from serving.store.records import StoredDraft
 
 if TYPE_CHECKING:
-    from serving.drafts import DraftService
-    from serving.engines import Engines
+    from serving.drafting.drafts import DraftService
+    from serving.drafting.engines import Engines
     from serving.operation.drain import Drain
     from serving.settings import Settings
 
@@ -53,8 +53,9 @@ class Worker:
         renewing = asyncio.create_task(self._renew_leases())
         try:
             while True:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._new.wait(), LOOK_SECONDS)
+                with suppress(TimeoutError):  # wait_for would swallow a cancellation that comes with a new draft
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._new.wait()
                 self._new.clear()
                 if self._engines.ready and not self._drain.draining:
                     await self._take()

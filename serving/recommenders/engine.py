@@ -21,9 +21,9 @@ from etl.artefacts import sha256
 from etl.errors import ContractError
 from serving.decoding.decoder import Ask, Drawn, ListDecoder, draw_lists
 from serving.decoding.trie import FormularyTrie
-from serving.gathering import Gatherer
-from serving.label_reader import LabelReader, find_opening
-from serving.scheduler import Scheduler
+from serving.recommenders.gathering import Gatherer
+from serving.recommenders.label_reader import LabelReader, find_opening
+from serving.recommenders.scheduler import Scheduler
 from training import base as bases
 from training.checkpoint import checked_weights
 from training.labels import load_head

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from serving.access.principal import Principal, Role
 from serving.baselines.service import BaselineRecommender, load_baseline
-from serving.drafts import GoneError
+from serving.drafting.drafts import GoneError
 from serving.recommendation import Recommendation
 from serving.schemas import DraftRequest, ReviewRequest
 from serving.store.drafts import Drafts

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from serving.breaker import Breaker, EngineDownError
+from serving.drafting.breaker import Breaker, EngineDownError
 
 
 class BrokenError(Exception):

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from serving.checkpoint_recommender import CheckpointRecommender
-from serving.engine import Engine
 from serving.probabilities.curves import to_probabilities
 from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
+from serving.recommenders.checkpoint import CheckpointRecommender
+from serving.recommenders.engine import Engine
 from training.manifest import Manifest
 
 _PART = 256

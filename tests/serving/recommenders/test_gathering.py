@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.gathering import Gatherer
 from serving.recommendation import BusyError, LateError
+from serving.recommenders.gathering import Gatherer
 
 
 class Squares:

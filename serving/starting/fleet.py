@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from etl.errors import ConfigError
-from serving.engines import Engines, Loading
+from serving.drafting.engines import Engines, Loading
 from serving.loading import loader
 from serving.vocabulary import Vocabulary
 
@@ -103,7 +103,7 @@ class Fleet:
 
     def _together(self, group: dict[str, Path]) -> Callable[[], Sequence[Drafter]]:
         def load() -> Sequence[Drafter]:
-            from serving.recommender import load_recommenders
+            from serving.recommenders.lists import load_recommenders
 
             return load_recommenders(list(group.values()), self.base, self.k)
 

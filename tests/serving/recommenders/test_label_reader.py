@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from etl import prompts
 from etl.cohort import read_samples, to_admission
 from etl.domain import Admission, Diagnosis
-from serving import label_reader
-from serving.label_reader import LabelReader, find_opening
+from serving.recommenders import label_reader
+from serving.recommenders.label_reader import LabelReader, find_opening
 from training import base as bases
 from training.labels import LabelHead
 

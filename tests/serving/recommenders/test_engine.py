@@ -12,8 +12,8 @@ import torch
 from etl import prompts
 from etl.cohort import read_samples, to_admission
 from etl.errors import ContractError
-from serving.engine import Engine, Likelihood, _Draw
-from serving.recommender import Recommender
+from serving.recommenders.engine import Engine, Likelihood, _Draw
+from serving.recommenders.lists import Recommender
 from training import base as bases
 
 ROOM = 24

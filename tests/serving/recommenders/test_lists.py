@@ -20,10 +20,10 @@ from etl.domain import Admission, Diagnosis
 from etl.errors import ConfigError, ContractError
 from serving.decoding.decoder import Ask, Drawn
 from serving.decoding.trie import FormularyTrie
-from serving.engine import Engine
 from serving.probabilities.calibration import Calibration, Votes
 from serving.probabilities.cut import Cut, Rule
-from serving.recommender import Recommender, load_recommenders
+from serving.recommenders.engine import Engine
+from serving.recommenders.lists import Recommender, load_recommenders
 from serving.schemas import DraftRequest, make_list
 from training.data import encode_split
 from training.manifest import FORMAT, find_checkpoints, read_manifest

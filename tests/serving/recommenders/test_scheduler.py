@@ -15,8 +15,8 @@ from etl.cohort import read_samples, to_admission
 from etl.errors import ConfigError
 from serving.decoding.decoder import Ask
 from serving.recommendation import BusyError, LateError
-from serving.recommender import Recommender, load_recommenders
-from serving.scheduler import Scheduler
+from serving.recommenders.lists import Recommender, load_recommenders
+from serving.recommenders.scheduler import Scheduler
 from training.manifest import find_checkpoints
 
 

@@ -17,9 +17,9 @@ from starlette.concurrency import run_in_threadpool
 
 from etl.artefacts import sha256
 from etl.errors import RxdraftError
-from serving import reviewing
 from serving.access.principal import Principal, Scope
-from serving.content import facts_of, make_content, with_items
+from serving.drafting import reviewing
+from serving.drafting.content import facts_of, make_content, with_items
 from serving.explain import explain_in_time
 from serving.operation import metrics
 from serving.problems import code_of
@@ -31,7 +31,7 @@ from serving.store.idempotency import Idempotency
 from serving.store.records import IdempotencyKey, NewDraft, NewReview, Source, StoredDraft
 
 if TYPE_CHECKING:
-    from serving.engines import Engines
+    from serving.drafting.engines import Engines
     from serving.screening import Screener
     from serving.settings import Settings
     from serving.store.engine import Store

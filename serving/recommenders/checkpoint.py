@@ -12,11 +12,11 @@ import numpy as np
 from etl import artefacts, prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from serving.engine import Engine
 from serving.probabilities.blend import Blend
 from serving.probabilities.calibration import Calibration
 from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
+from serving.recommenders.engine import Engine
 from serving.schemas import ModelIdentity
 from serving.vocabulary import Vocabulary, read_vocabulary
 from training.manifest import Manifest

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from etl.domain import normalise_icd
 from etl.errors import RxdraftError
-from serving.content import facts_of, screened
+from serving.drafting.content import facts_of, screened
 from serving.schemas import Content, Draft, DraftRequest, ItemAlert, Review, ReviewRequest, Screened
 from serving.screening import Facts, Screener
 from serving.store.errors import FinalisedError, NotReadyError, VersionConflictError

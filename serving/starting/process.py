@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import ConfigError, RxdraftError
-from serving.fleet import Fleet
 from serving.settings import Settings
+from serving.starting.fleet import Fleet
 
 if TYPE_CHECKING:
     import uvicorn
@@ -130,7 +130,7 @@ def _config(plan: Plan, app: Any, **options: Any) -> uvicorn.Config:
 
 def _app(plan: Plan, engines: Any, failed: Callable[[], None]) -> FastAPI:
     from serving.app import create_app
-    from serving.cache import cache_folder
+    from serving.starting.cache import cache_folder
     from serving.store.engine import open_store
 
     _share_cores(plan.workers)

@@ -1,7 +1,8 @@
 """Requests that meet are answered together: one thread asks for all that wait, every other waits for its own answer.
 
 Nobody is made to wait for company: a request that comes alone is answered alone, and those that come meanwhile are
-the next to be answered together. For answers that take one call; those of many steps have `serving.scheduler`.
+the next to be answered together. For answers that take one call; those of many steps have
+`serving.recommenders.scheduler`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Generic
 
-from serving.waiting import Answer, Question, Request, WaitingLine
+from serving.recommenders.waiting import Answer, Question, Request, WaitingLine
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from etl.artefacts import whole_or_absent
-from serving.cache import cache_folder
+from serving.starting.cache import cache_folder
 
 NAME = "demo"
 BASELINE = "logistic-history"

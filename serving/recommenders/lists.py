@@ -1,6 +1,6 @@
 """The recommender: an admission in, a draft list of drugs out. The service and the evaluation both ask it.
 
-This one lets the model write its list; that of models which score every drug is in `serving.labels`.
+This one lets the model write its list; that of models which score every drug is in `serving.recommenders.labels`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import polars as pl
 from etl import prompts
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
-from serving.checkpoint_recommender import CheckpointRecommender
 from serving.decoding.decoder import Ask, Drawn
 from serving.decoding.trie import FormularyTrie
-from serving.engine import Engine
-from serving.labels import LabelRecommender
 from serving.probabilities.calibration import Votes
 from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
+from serving.recommenders.checkpoint import CheckpointRecommender
+from serving.recommenders.engine import Engine
+from serving.recommenders.labels import LabelRecommender
 from training.manifest import Manifest, read_manifest
 
 

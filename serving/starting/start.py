@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from etl.errors import ConfigError
-from serving.fleet import Fleet
-from serving.process import Plan, listen, serve_alone, serve_together
 from serving.settings import Settings, is_loopback
+from serving.starting.fleet import Fleet
+from serving.starting.process import Plan, listen, serve_alone, serve_together
 
 Say = Callable[[str], None]
 
@@ -72,7 +72,7 @@ def _tls(certfile: Path | None, keyfile: Path | None) -> dict[str, str]:
 
 
 def _demo(fleet: Fleet, told: Say) -> Fleet:
-    from serving.demo import BASELINE, NAME, demo_cohort
+    from serving.starting.demo import BASELINE, NAME, demo_cohort
 
     if fleet != Fleet(()):
         raise ConfigError("--base, --data, --k and --endpoint are about a --model; give one, or none of them")

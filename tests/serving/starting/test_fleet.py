@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from etl.errors import ConfigError, ContractError
-from serving.fleet import Elsewhere, Fleet, name_of
+from serving.starting.fleet import Elsewhere, Fleet, name_of
 from training.manifest import read_manifest, write_manifest
 
 
@@ -71,7 +71,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_choosing_models_loads_none_of_their_libraries(checkpoint: Path) -> None:
     code = (
-        "import sys; from serving.fleet import Fleet; Fleet((sys.argv[1],)).engines();"
+        "import sys; from serving.starting.fleet import Fleet; Fleet((sys.argv[1],)).engines();"
         "print([name for name in ('torch', 'transformers', 'peft') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(checkpoint)], capture_output=True, text=True, check=True)

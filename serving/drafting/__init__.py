@@ -1,0 +1,1 @@
+"""Drafts from the request to the frozen list: made or queued, screened, recorded, reviewed, exported."""

@@ -1,0 +1,1 @@
+"""`rxdraft serve` from its options to running processes."""
