@@ -7,7 +7,7 @@ RX     := $(VENV)/bin/rxdraft
 READY  := $(VENV)/.installed
 NODE   := tests/node/node_modules/.installed
 
-.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep bench-serve-model formulations recipe format clean
+.PHONY: help demo test check bench bench-etl bench-evaluate bench-train bench-train-gpu bench-kill-sweep bench-serve-model bench-serve formulations recipe format clean
 
 help:
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -53,6 +53,9 @@ bench-kill-sweep: $(READY) ## Twenty kill -9 during a sweep, then its bits besid
 
 bench-serve-model: demo ## Drafts of the demo's last list checkpoint: one by one, sixteen at once, ten votes
 	$(VENV)/bin/python benchmarks/bench_serve_model.py --runs $(DEMO)/runs/lists --labels-runs $(DEMO)/runs/labels --data $(DEMO)/cohort $(ARGS)
+
+bench-serve: demo ## The service loaded, killed and starved, on SQLite and PostgreSQL; about an hour
+	$(VENV)/bin/python benchmarks/bench_serve.py --model $(DEMO)/runs/labels/rank-32/step-000429 --data $(DEMO)/cohort --lists $(DEMO)/runs/lists/rank-32/step-000240 $(ARGS)
 
 formulations: $(READY) ## docs/formulations.md anew: lists, votes, yes/no and labels on three hospitals, hours of one core
 	$(VENV)/bin/python benchmarks/formulations.py --work $(DEMO)/formulations --write docs/formulations.md $(ARGS)
