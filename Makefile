@@ -24,7 +24,7 @@ demo: $(READY) ## The main job on a synthetic hospital, about 8 minutes; a secon
 	@echo "  $(RX) serve --model $(DEMO)/runs/labels/rank-32/step-000429 --port 8000"
 
 test: $(READY) $(NODE) ## All tests; offline, on the CPU
-	$(VENV)/bin/python -m pytest -n auto --dist loadfile
+	$(VENV)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## Style, types, import contracts
 	$(VENV)/bin/ruff check .

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -241,10 +241,19 @@ def read_drug_vocabulary(drug_map: Path | None = None) -> DrugVocabulary:
     Raises:
         ConfigError: see `read_drug_map`.
     """
+    return _shipped() if drug_map is None else _read(read_drug_map(drug_map))
+
+
+@cache
+def _shipped() -> DrugVocabulary:
+    """Read it once: it never changes, and is asked for by every part of a service."""
+    return _read(None)
+
+
+def _read(users: DrugMap | None) -> DrugVocabulary:
     folder = files("etl") / "vocabulary"
     texts = {table: (folder / f"{table}.csv").read_text("utf-8") for table in TABLES}
     tables = {table: list(csv.DictReader(text.splitlines())) for table, text in texts.items()}
-    users = None if drug_map is None else read_drug_map(drug_map)
     digest = sha256("".join([*texts.values(), users.digest if users else ""]).encode())
     return DrugVocabulary(tables, digest, users)
 

@@ -7,6 +7,7 @@ None there was hidden as too few patients. The same content gives the same bytes
 from __future__ import annotations
 
 import math
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -29,16 +30,10 @@ _UNMAPPED = 60
 
 def render_report(cohort: dict[str, Any]) -> str:
     """Render cohort.json's content, of which every section is optional, as one self-contained HTML page."""
-    page = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
-    )
-    filters = (_count, _percent, _number, _quartile, plain, _bounds, _digest)
-    page.filters |= {function.__name__.lstrip("_"): function for function in filters}
-    template = page.from_string((files("etl") / "report.html.jinja").read_text("utf-8"))
     statistics = cohort.get("statistics", {})
     table_one = [*statistics.get("table_one", [])]
     total = next((table for table in table_one if table["fact"] == "Admissions"), None)
-    return template.render(
+    return _template().render(
         cohort=cohort,
         totals=_totals(total, cohort.get("splits", {})),
         table_one=[_by_split(table) for table in table_one if table is not total],
@@ -53,6 +48,16 @@ def render_report(cohort: dict[str, Any]) -> str:
         NOTABLE=NOTABLE,
         HIDDEN=HIDDEN,
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    page = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
+    filters = (_count, _percent, _number, _quartile, plain, _bounds, _digest)
+    page.filters |= {function.__name__.lstrip("_"): function for function in filters}
+    return page.from_string((files("etl") / "report.html.jinja").read_text("utf-8"))
 
 
 # --- words and numbers ---------------------------------------------------------------------------------

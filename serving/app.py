@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from etl.drug_vocabulary import read_drug_vocabulary
 from serving.access.setup import setup_access
 from serving.api import drafts, probes, screen, search
 from serving.api import models as models_api
+from serving.cds import routes as cds
 from serving.drafting.drafts import DraftService
 from serving.drafting.engines import Engines, of_one
+from serving.drafting.upkeep import keep_up
 from serving.drafting.worker import Worker
 from serving.operation.drain import drained
 from serving.operation.logs import event
 from serving.operation.setup import setup_operation
+from serving.page import routes as page
 from serving.recommendation import Drafter
 from serving.screening import Screener
 from serving.search import Search
@@ -43,6 +46,7 @@ def create_app(
     settings: Settings,
     store: Store,
     *,
+    loaded: Callable[[], None] = lambda: None,
     failed: Callable[[], None] = lambda: None,
     search_folder: Path | None = None,
 ) -> FastAPI:
@@ -52,7 +56,8 @@ def create_app(
         models: engines, or what loads the only model; until then /readyz and drafts answer 503, the rest works.
         settings: of the deployment.
         store: open.
-        failed: called from a thread if a model cannot be loaded; `Engines.error` says why.
+        loaded: called from a thread once the models are, and the search; failed: instead, if a model cannot be loaded;
+            `Engines.error` says why.
         search_folder: keeps the search's indexes; None: they go with the app.
     """
     engines = models if isinstance(models, Engines) else of_one(models)
@@ -60,15 +65,16 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        _load(service, failed)
+        _load(service, loaded, failed)
         async with drained(app.state.drain, 0 if settings.dev else settings.drain_grace_seconds):
-            working = asyncio.create_task(Worker(settings, service.drafts, engines, app.state.drain).run())
+            worker = Worker(settings, service.drafts, engines, app.state.drain)
+            tasks = [asyncio.create_task(work) for work in (worker.run(), keep_up(settings, store))]
             try:
                 yield
             finally:
-                working.cancel()
-                with suppress(asyncio.CancelledError):
-                    await working
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     # The interactive docs would load scripts from other hosts; the schema itself is at /openapi.json.
     app = FastAPI(
@@ -82,25 +88,30 @@ def create_app(
     )
     app.state.service = service
     setup_access(app, settings, store)
-    for part in (drafts, screen, search, models_api, probes):
+    for part in (drafts, screen, search, models_api, probes, cds, page):
         app.include_router(part.router())
-    _include_others(app)
     setup_operation(app, settings)
     return app
 
 
-def _load(service: Service, failed: Callable[[], None]) -> None:
+def _load(service: Service, loaded: Callable[[], None], failed: Callable[[], None]) -> None:
     """Load the models, and beside them what the search needs, in threads."""
     engines, search = service.engines, service.search
-    vocabulary = engines.loadings[0].vocabulary
-    if vocabulary is not None:
-        threading.Thread(target=_read, args=(search, vocabulary), name="rxdraft-search", daemon=True).start()
-        engines.start(failed=failed)
-    else:
-        engines.start(loaded=lambda: _read(search, lambda: engines.drafter().vocabulary), failed=failed)
+    vocabulary = engines.loadings[0].vocabulary or (lambda: engines.drafter().vocabulary)
+    reading = threading.Thread(target=_read_search, args=(search, vocabulary), name="rxdraft-search", daemon=True)
+    if engines.loadings[0].vocabulary is not None:  # else it is the models that know it
+        reading.start()
+
+    def after_models() -> None:
+        if reading.ident is None:
+            reading.start()
+        reading.join()
+        loaded()
+
+    engines.start(loaded=after_models, failed=failed)
 
 
-def _read(search: Search, vocabulary: Callable[[], Vocabulary]) -> None:
+def _read_search(search: Search, vocabulary: Callable[[], Vocabulary]) -> None:
     try:
         search.read(vocabulary)
     except Exception as error:  # drafts can be made without
@@ -119,11 +130,3 @@ def _service(engines: Engines, settings: Settings, store: Store, search_folder: 
         drafts=DraftService(settings, store, engines, screener),
         vocabulary=vocabulary,
     )
-
-
-def _include_others(app: FastAPI) -> None:
-    from serving.cds import routes as cds
-    from serving.page import routes as page
-
-    app.include_router(cds.router())
-    app.include_router(page.router())

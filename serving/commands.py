@@ -103,8 +103,8 @@ def serve(
 ) -> None:
     """Serve drafts over HTTP: API, page and CDS Hooks.
 
-    Without --model a demo baseline is made from synthetic patients. The first start with an empty store makes a key
-    and prints it, once. SIGTERM ends the service once what runs is done.
+    Without --model a demo baseline is made from synthetic patients. The first start with an empty store makes a key:
+    a terminal shows it, once; else a file beside the store holds it. SIGTERM ends the service once what runs is done.
     """
     import sys
 
@@ -126,4 +126,5 @@ def serve(
         (ssl_certfile, ssl_keyfile),
         say=lambda line: print(line, flush=True),
         told=lambda step: print(step, file=sys.stderr, flush=True),
+        terminal=sys.stdout.isatty(),
     )

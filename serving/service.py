@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import Request
+from fastapi import Depends, Request
 
 if TYPE_CHECKING:
     from etl.drug_vocabulary import DrugVocabulary
@@ -43,6 +43,14 @@ class Service:
 
 
 def service_of(request: Request) -> Service:
-    """Return the service that a request came to; a FastAPI dependency."""
+    """Return the service that a request came to."""
     service: Service = request.app.state.service
     return service
+
+
+async def _service(request: Request) -> Service:
+    return service_of(request)  # FastAPI runs what is not a coroutine in a thread
+
+
+Ours = Annotated[Service, Depends(_service)]
+"""A route's parameter that is the service."""

@@ -11,12 +11,13 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from etl.errors import ConfigError
 from serving.access.addresses import encrypted, is_loopback
+from serving.access.files import anybody_may_write
 from serving.access.issuers import SANDBOX_ISSUER, CdsClient, OidcProvider, Part
 
 
@@ -61,7 +62,7 @@ class Settings(Part):
     store_inputs: bool = True
     """Keep the facts that a draft was made from; else only their SHA-256 stays once it is done."""
     keep_drafts_days: int | None = Field(None, ge=1)
-    """Age at which `rxdraft store purge` empties drafts; None: never."""
+    """Age at which a server, or `rxdraft store purge`, empties drafts and deletes cards of hooks; None: never."""
     keep_reasons_days: int | None = Field(None, ge=1)
     """The same for free-text reasons and comments."""
     cds_draft_hours: float = Field(24, gt=0)
@@ -89,7 +90,7 @@ class Settings(Part):
     @field_validator("store")
     @classmethod
     def _no_password(cls, url: str | None) -> str | None:
-        if url is not None and urlsplit(url).password:
+        if url is not None and (urlsplit(url).password or "password" in parse_qs(urlsplit(url).query)):
             raise ValueError("a password does not belong in settings; give the URL as $RXDRAFT_STORE")
         return url
 
@@ -176,6 +177,8 @@ def read_settings(path: Path | None = None, overrides: Sequence[str] = (), **giv
 def _read_toml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"{path} is no file; give one of settings in TOML")
+    if anybody_may_write(path):
+        raise ConfigError(f"{path} may be written by anybody, who could let themselves in; chmod o-w it")
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

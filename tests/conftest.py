@@ -24,6 +24,17 @@ settings.register_profile("untimed", deadline=None, suppress_health_check=[Healt
 settings.load_profile("untimed")
 
 
+LONGEST = {
+    *("test_main_job.py", "test_launchers.py", "test_accessibility.py", "test_service_killed.py"),
+    *("test_distributed.py", "test_faults.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the longest files first, so that none of them is what the other core waits for at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
+
 @pytest.fixture(scope="session")
 def mimic_demo() -> Path:
     """The open MIMIC-IV demo, where it is at hand."""

@@ -22,6 +22,10 @@ def rxdraft(*arguments: str | Path) -> str:
     return done.stdout
 
 
+ROWS = "popularity,logistic-history,note-swap"
+"""Beside the checkpoints; fitting every kind would take longer than all else here."""
+
+
 @pytest.mark.parametrize("source", ["tiny_hospital", "mimic_demo"])
 def test_files_become_a_table_and_a_draft(
     source: str, random_base: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -35,7 +39,7 @@ def test_files_become_a_table_and_a_draft(
         *("--rank", "2", "--rank", "4", *settings),
     ).split()
     assert len(made) == 4
-    table = rxdraft("evaluate", "--runs", runs, "--split", "test", "--show")
+    table = rxdraft("evaluate", "--runs", runs, "--split", "test", "--show", "--rows", ROWS, "--draws", "200")
     rows = ("| rank ", "| popularity ", "| logistic-history ", "| note-swap ")
     for part in (*rows, "not judged", "One admission of split test"):
         assert part in table

@@ -89,7 +89,7 @@ def disk_full(scene: Scene, disk: Path, clients: int, patience_seconds: float = 
         back = seconds_until(lambda: probe.draft().status == 200, 30)
         enough.touch()
         seen, kept = told(process), scene.kept()
-    good = kept.whole and not seen["wrong"] and None not in (refused, back) and (read, alive) == (200, 200)
+    good = kept.whole and not seen["wrong"] and None not in (refused, back) and (read, alive, ready) == (200, 200, 503)
     return {
         "good": good,
         "seconds_to_refuse": refused,

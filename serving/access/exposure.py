@@ -7,6 +7,7 @@ from typing import Any
 
 from etl.errors import ConfigError
 from serving.access.addresses import is_loopback
+from serving.access.files import anybody_may_write
 from serving.settings import Settings
 
 
@@ -32,6 +33,8 @@ def _dangers(settings: Settings, host: str, tls: bool, keys: bool) -> Iterator[s
     for source in (*settings.oidc, *settings.cds_clients):
         if source.jwks_file is not None and not source.jwks_file.is_file():
             yield f"{source.jwks_file} is no file; put the public keys of {source.issuer} there"
+        elif source.jwks_file is not None and anybody_may_write(source.jwks_file):
+            yield f"{source.jwks_file} may be written by anybody, who could add a key of their own; chmod o-w it"
     if is_loopback(host):
         return
     if settings.dev:

@@ -12,7 +12,8 @@ from serving.settings import Settings
 _PROBES = frozenset({"/healthz", "/livez", "/readyz", "/metrics"})
 """Balancers and Prometheus call a machine by its address."""
 
-_FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+"""Of proxies, beside all that begins with x-forwarded-."""
 
 
 class HostGuard:
@@ -55,5 +56,5 @@ def is_this_machine(scope: Scope) -> bool:
     return (
         from_here
         and is_loopback(host_name(headers.get("host", "")))
-        and not any(name in headers for name in _FORWARDED)
+        and not any(name in _FORWARDED or name.startswith("x-forwarded-") for name in headers)
     )

@@ -49,7 +49,7 @@ def sign_in(request: Request, body: SignIn) -> Response:
         principal = principal_of_key(access.keys, body.key.strip())
     except RefusedError as refused:
         raise access.failed_sign_in(request, refused) from None
-    begin_session(response, access.store, access.settings, principal)
+    begin_session(request, response, access.store, access.settings, principal)
     return response
 
 

@@ -25,8 +25,10 @@ def cookie_name(settings: Settings) -> str:
     return "__Host-rxdraft" if settings.secure else "rxdraft"
 
 
-def begin_session(response: Response, store: Store, settings: Settings, principal: Principal) -> None:
-    """Open a session and put its cookie on the answer."""
+def begin_session(request: Request, response: Response, store: Store, settings: Settings, principal: Principal) -> None:
+    """Open a session, never under a token that the browser brings, end the one before it, and give its cookie."""
+    if before := request.cookies.get(cookie_name(settings)):
+        Sessions(store).end(sha256(before))
     token, lasts = secrets.token_urlsafe(32), timedelta(hours=settings.session_hours)
     expires_at = datetime.now(UTC) + lasts
     Sessions(store).add(sha256(token), _as_json(principal), sha256(_csrf(store, token)), expires_at)

@@ -81,13 +81,14 @@ def come_back(
 ) -> Response:
     """Exchange the provider's code for an ID token, and open a session; else go back to the sign-in page."""
     access = access_of(request)
+    access.slow_down(request)
     try:
         principal = _exchanged(access, _flow(request, access), state, code, iss)
     except (RefusedError, FetchError, ProblemError) as error:
         refused = error if isinstance(error, RefusedError) else RefusedError("provider_unavailable")
         return _back_to_sign_in(request, access, refused)
     answer = HTMLResponse(_ONWARD)
-    begin_session(answer, access.store, access.settings, principal)
+    begin_session(request, answer, access.store, access.settings, principal)
     answer.delete_cookie(_cookie_name(access.settings), secure=access.settings.secure, httponly=True)
     return answer
 

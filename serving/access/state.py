@@ -40,6 +40,10 @@ class Access:
             refuse_over(self._failures.hit(address(request)))
         return ProblemError("unauthenticated")
 
+    def slow_down(self, request: Request) -> None:
+        """Count a call of somebody unknown that makes this service call another; raises ProblemError rate_limited."""
+        refuse_over(self.calls.hit(f"from {address(request)}"))
+
     def failed_sign_in(self, request: Request, refused: RefusedError) -> ProblemError:
         """The same for sign-ins, counted over all processes; only failures count, for a ward shares one address."""
         event("sign_in_refused", reason=refused.reason)

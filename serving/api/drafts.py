@@ -15,13 +15,12 @@ from serving.access.limits import limit_drafts
 from serving.access.principal import Principal, Scope
 from serving.api.parameters import EACH_ONCE
 from serving.api.responses import problems
-from serving.drafting.export import exported
+from serving.drafting.export import File, exported
 from serving.schemas import Draft, DraftRequest, Drafts, FinalizeRequest, ReviewRequest
-from serving.service import Service, service_of
+from serving.service import Ours
 
 Caller = Annotated[Principal, Depends(require(Scope.DRAFT))]
 Reader = Annotated[Principal, Depends(require(Scope.READ))]
-Ours = Annotated[Service, Depends(service_of)]
 DraftId = Annotated[str, Path(min_length=1, max_length=64)]
 Key = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)]
 """Sent again with the same body, a call is not done twice."""
@@ -120,13 +119,18 @@ async def export(
 ) -> Response:
     """Return a draft as a file."""
     draft = await service.drafts.export(draft_id, caller, format)
-    return exported(draft, format, service.settings.public_url)
+    return _attached(exported(draft, format, service.settings.public_url))
 
 
 async def fhir(draft_id: DraftId, caller: Reader, service: Ours) -> Response:
     """Return a draft as a Bundle of MedicationRequest (draft, proposal) and DetectedIssue."""
     draft = await service.drafts.export(draft_id, caller, "fhir")
-    return exported(draft, "fhir", service.settings.public_url)
+    return _attached(exported(draft, "fhir", service.settings.public_url))
+
+
+def _attached(file: File) -> Response:
+    disposition = f'attachment; filename="{file.name}"'
+    return Response(file.content.encode(), media_type=file.media_type, headers={"Content-Disposition": disposition})
 
 
 def _source(caller: Principal) -> Literal["api", "page"]:

@@ -11,7 +11,7 @@ from serving.access.principal import Principal, Scope
 from serving.api.parameters import EACH_ONCE
 from serving.api.responses import problems
 from serving.schemas import ServedModel, ServedModels
-from serving.service import Service, service_of
+from serving.service import Ours
 
 
 def router() -> APIRouter:
@@ -21,9 +21,7 @@ def router() -> APIRouter:
     return routes
 
 
-async def models(
-    caller: Annotated[Principal, Depends(require(Scope.MODELS))], service: Annotated[Service, Depends(service_of)]
-) -> ServedModels:
+async def models(caller: Annotated[Principal, Depends(require(Scope.MODELS))], service: Ours) -> ServedModels:
     """Return the models with their states, the default first."""
     engines = service.engines
     return ServedModels(

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from serving.problems import ProblemError
 
 
-def _each_once(request: Request) -> None:
+async def _each_once(request: Request) -> None:
     """Refuse a parameter that is given twice: two parsers on the way may take different ones."""
     if len(request.query_params.multi_items()) > len(request.query_params):
         raise ProblemError("invalid", errors=[{"at": "query", "kind": "repeated"}])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from serving.operation import metrics
 from serving.problems import ProblemError, declared
 from serving.schemas import Health
-from serving.service import Service, service_of
+from serving.service import Ours
 
 
 def router() -> APIRouter:
@@ -32,7 +32,7 @@ async def live() -> Health:
     return Health(status="ok")
 
 
-async def ready(request: Request, service: Annotated[Service, Depends(service_of)]) -> Health:
+async def ready(request: Request, service: Ours) -> Health:
     """Answer 200 once the default model is loaded, while the store answers and the process takes new work."""
     request.app.state.drain.refuse()
     if not service.engines.ready:

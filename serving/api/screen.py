@@ -12,7 +12,7 @@ from serving.access.principal import Principal, Scope
 from serving.api.parameters import EACH_ONCE
 from serving.api.responses import problems
 from serving.schemas import Screened, ScreenRequest
-from serving.service import Service, service_of
+from serving.service import Ours
 
 
 def router() -> APIRouter:
@@ -25,7 +25,7 @@ def router() -> APIRouter:
 async def screen(
     body: ScreenRequest,
     caller: Annotated[Principal, Depends(require(Scope.SCREEN))],
-    service: Annotated[Service, Depends(service_of)],
+    service: Ours,
 ) -> Screened:
     """Screen drugs against each other and against what is known of the patient."""
     return await run_in_threadpool(service.drafts.screen, body)

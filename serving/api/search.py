@@ -12,10 +12,9 @@ from serving.access.principal import Principal, Scope
 from serving.api.parameters import EACH_ONCE
 from serving.api.responses import problems
 from serving.schemas import FoundCodes, FoundDrugs, SearchRequest
-from serving.service import Service, service_of
+from serving.service import Ours
 
 Caller = Annotated[Principal, Depends(require(Scope.SEARCH))]
-Ours = Annotated[Service, Depends(service_of)]
 Text = Annotated[str, Query(max_length=64)]
 Limit = Annotated[int, Query(ge=1, le=50)]
 

@@ -11,6 +11,9 @@ from serving.fhir.clinical import drug_name, is_running
 from serving.fhir.read import Resource, by_reference, field, objects, text
 
 MOST_ORDERS = 300
+"""Screened in one call."""
+MOST_READ = 1000
+"""Of one Bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Orders:
     Attributes:
         proposed: names of the drugs.
         current: names of all that is ordered besides; None: current medication was not given.
-        unnamed: proposed orders without a drug that can be read, and selections that lead to no order.
+        unnamed: proposed orders without a drug that can be read or past `MOST_READ`, and selections that lead to none.
     """
 
     proposed: tuple[str, ...]
@@ -51,22 +54,33 @@ def read_orders(
         facts: whose current drugs count, but for those that the draft orders sign again or replace.
         known: tells a drug's name that screening understands.
     """
-    orders = _read(draft_orders, known)
-    chosen = [one for one in orders if selections is None or one.ids & set(selections)]
+    found = _running(draft_orders)
+    orders = _read(found[:MOST_READ], by_reference(draft_orders), known)
+    selected = None if selections is None else frozenset(selections)
+    chosen = [one for one in orders if selected is None or one.ids & selected]
     names = [one.name for one in chosen if one.name][:MOST_ORDERS]
-    lost = _medication_selections(selections or (), orders)
-    beside = [one.name for one in orders if one not in chosen and one.name]
+    lost = max(_medication_selections(selections or (), orders), len(found) - len(orders))
+    beside = [one.name for one in orders if selected is not None and not one.ids & selected and one.name]
     return Orders(tuple(names), _current(beside, orders, facts), len(chosen) - len(names) + lost)
 
 
-def _read(bundle: dict[str, Any], known: Callable[[str], bool]) -> list[_Order]:
-    others = by_reference(bundle)
+def _running(bundle: dict[str, Any]) -> list[tuple[Resource, Resource]]:
+    """Return the entries of medication orders that run, each with its resource."""
     return [
-        _Order(_ids(entry, resource), drug_name(resource, others, known), _last(resource.get("priorPrescription")))
+        (entry, resource)
         for entry in objects(bundle.get("entry"))
         if isinstance(resource := entry.get("resource"), dict)
         and resource.get("resourceType") == "MedicationRequest"
         and is_running(resource)
+    ]
+
+
+def _read(
+    found: list[tuple[Resource, Resource]], others: dict[str, Resource], known: Callable[[str], bool]
+) -> list[_Order]:
+    return [
+        _Order(_ids(entry, resource), drug_name(resource, others, known), _last(resource.get("priorPrescription")))
+        for entry, resource in found
     ]
 
 

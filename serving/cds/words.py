@@ -14,8 +14,14 @@ Language = Literal["en", "ko"]
 SUMMARY_CHARACTERS = 139
 """CDS Hooks wants fewer than 140."""
 
+WORD_JOINER = "\u2060"
+"""Takes no room, and no line breaks there."""
+
 _MARKDOWN = re.compile(r"([\\`*_\[\]|<>~&]|^[#+\-=]|(?<=^\d)[.)])")
 """What means something inside a line, or at its beginning."""
+
+_LINK = re.compile(r"(?i)(?<=:)(?=//)|(?<=www)(?=\.)")
+"""Where a bare address is told from other text."""
 
 
 class Words:
@@ -55,12 +61,12 @@ def words(accept_language: str | None, usual: Language) -> Words:
 
 
 def escape(text: str) -> str:
-    r"""Return a text that means itself in GitHub Flavored Markdown, inside a table too.
+    r"""Return a text that means itself in GitHub Flavored Markdown, inside a table too; no address in it is a link.
 
     >>> escape("a|b <i>")
     'a\\|b \\<i\\>'
     """
-    return _MARKDOWN.sub(r"\\\1", " ".join(text.split()))
+    return _LINK.sub(WORD_JOINER, _MARKDOWN.sub(r"\\\1", " ".join(text.split())))
 
 
 def fitted(text: str, most: int = SUMMARY_CHARACTERS) -> str:

@@ -101,8 +101,13 @@ def with_items(screening: Screening, drugs: Mapping[str, str]) -> Screened:
     return Screened(**{**dict(screening), "alerts": alerts})
 
 
-def facts_of(request: DraftRequest | ScreenRequest) -> Facts:
-    """Return what screening may look at."""
+def facts_of(request: DraftRequest | ScreenRequest, later_hours: float = 0) -> Facts:
+    """Return what screening may look at.
+
+    Args:
+        request: what was asked.
+        later_hours: since then; a laboratory value is older by them.
+    """
     allergies, current = request.allergies, request.current_drugs
     return Facts(
         current_drugs=None if current is None else tuple(current),
@@ -117,12 +122,12 @@ def facts_of(request: DraftRequest | ScreenRequest) -> Facts:
         sex=request.sex,
         pregnant=request.pregnant,
         lactating=request.lactating,
-        **{name: _lab(getattr(request, name)) for name in SafetyFacts.model_fields if name in _LABS},
+        **{name: _lab(getattr(request, name), later_hours) for name in SafetyFacts.model_fields if name in _LABS},
     )
 
 
 _LABS = ("creatinine_mg_dl", "egfr", "potassium_mmol_l")
 
 
-def _lab(given: LabValue | None) -> Lab | None:
-    return None if given is None else Lab(given.value, given.hours_ago)
+def _lab(given: LabValue | None, later_hours: float) -> Lab | None:
+    return None if given is None else Lab(given.value, given.hours_ago + later_hours)

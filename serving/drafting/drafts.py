@@ -6,28 +6,26 @@ It knows no HTTP. Whatever meets the store runs in a thread, and is not broken o
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
-from etl.artefacts import sha256
 from etl.errors import RxdraftError
 from serving.access.principal import Principal, Scope
 from serving.drafting import reviewing
+from serving.drafting.breaker import EngineDownError
 from serving.drafting.content import facts_of, make_content, with_items
+from serving.drafting.once import Once, key_of
 from serving.explain import explain_in_time
 from serving.operation import metrics
 from serving.problems import code_of
 from serving.recommendation import BusyError
 from serving.schemas import Content, Draft, DraftRequest, DraftSummary, ReviewRequest, Screened, ScreenRequest
 from serving.store.drafts import Drafts
-from serving.store.errors import NotReadyError, StoreError, UnknownDraftError
-from serving.store.idempotency import Idempotency
+from serving.store.errors import NotReadyError, UnknownDraftError
 from serving.store.records import IdempotencyKey, NewDraft, NewReview, Source, StoredDraft
 
 if TYPE_CHECKING:
@@ -38,10 +36,8 @@ if TYPE_CHECKING:
 
 MOST_AT_ONCE = 256
 """Drafts that one process makes at once while their clients wait."""
-
-
-RELEASE_SECONDS = 1.0
-"""Between attempts to free the key of a call that failed together with the store."""
+AGAIN_SECONDS = 1.0
+"""Between two times that a busy or silent engine is asked for the same draft."""
 
 
 class GoneError(RxdraftError):
@@ -58,12 +54,10 @@ class DraftService:
 
     def __init__(self, settings: Settings, store: Store, engines: Engines, screener: Screener) -> None:
         self._settings, self._engines, self._screener = settings, engines, screener
-        self.records, self._keys = (
-            Drafts(store, keep_requests=settings.store_inputs),
-            Idempotency(store, running_seconds=settings.deadline_seconds + 10),
-        )
+        self.records = Drafts(store, keep_requests=settings.store_inputs)
+        self._once = Once(store, settings.deadline_seconds + 10)
+        self._now = store.now
         self._under_way = 0
-        self._releasing: set[asyncio.Task[None]] = set()
         self.submitted: Callable[[], None] = lambda: None
         self.cancelled: Callable[[str], None] = lambda draft_id: None
 
@@ -94,7 +88,7 @@ class DraftService:
         """
 
         async def work(key: IdempotencyKey | None) -> StoredDraft:
-            content = await self._in_time(self.draft(request), gone)
+            content = await self._in_time(lambda: self.draft(request), gone)
             new = NewDraft(
                 *(_new_id(), principal.id, source, request.model_dump(mode="json"), self.kept(content)),
                 hits=reviewing.hits(content, {}),
@@ -102,7 +96,8 @@ class DraftService:
             )
             return await run_in_threadpool(self.records.record, new, idempotency=key)
 
-        return self._shown(await self._once(_key(principal, key, "POST /v1/drafts", request), work))
+        called = key_of(principal.id, key, "POST /v1/drafts", request)
+        return self._shown(await self._once.do(called, work, self._stored))
 
     async def submit(
         self,
@@ -124,14 +119,20 @@ class DraftService:
             self.submitted()
             return stored
 
-        stored = await self._once(_key(principal, key, "POST /v1/drafts async", request), work)
-        return await self._placed(stored)
+        called = key_of(principal.id, key, "POST /v1/drafts async", request)
+        return await self._placed(await self._once.do(called, work, self._stored))
 
-    async def draft(self, request: DraftRequest) -> Content:
-        """Draft a list and screen it; nothing is recorded. Errors as of `make`."""
+    async def draft(self, request: DraftRequest, *, patiently: bool = False) -> Content:
+        """Draft a list and screen it; nothing is recorded. Errors as of `make`.
+
+        Args:
+            request: the admission.
+            patiently: ask a busy or silent engine again until the deadline.
+        """
         began = time.monotonic()
+        draft = self._draft_patiently if patiently else self._draft
         try:
-            content = await self._draft(request, began + self._settings.deadline_seconds)
+            content = await draft(request, began + self._settings.deadline_seconds)
         except Exception as error:
             metrics.draft_made(code_of(error), time.monotonic() - began)
             raise
@@ -140,9 +141,18 @@ class DraftService:
             metrics.alert_shown(alert.rule_id, alert.tier)
         return content
 
+    async def _draft_patiently(self, request: DraftRequest, ends: float) -> Content:
+        while True:
+            try:
+                return await self._draft(request, ends)
+            except (BusyError, EngineDownError):
+                if time.monotonic() + AGAIN_SECONDS > ends:
+                    raise
+                await asyncio.sleep(AGAIN_SECONDS)
+
     async def _draft(self, request: DraftRequest, ends: float) -> Content:
         drafter = self._engines.drafter(request.model)
-        admission = await asyncio.to_thread(request.to_admission, drafter.vocabulary)
+        admission = request.to_admission(drafter.vocabulary)
         recommendation = await self._engines.draft(request.model, admission, ends - time.monotonic())
         explanation = None
         if request.explain:
@@ -204,7 +214,7 @@ class DraftService:
         Raises:
             UnknownDraftError, NotReadyError, FinalisedError: there is none, or none that still can be.
         """
-        await self._readable(draft_id, principal)
+        await self._changeable(draft_id, principal)
         stored = await run_in_threadpool(self.records.cancel, draft_id, principal.id)
         self.cancelled(draft_id)
         return self._shown(stored)
@@ -221,11 +231,11 @@ class DraftService:
         """
 
         async def work(key: IdempotencyKey | None) -> StoredDraft:
-            stored = await self._readable(draft_id, principal)
+            stored = await self._changeable(draft_id, principal)
             return await run_in_threadpool(self._review, stored, review, principal, key)
 
-        place = f"POST /v1/drafts/{draft_id}/reviews"
-        draft = self._shown(await self._once(_key(principal, key, place, review), work))
+        called = key_of(principal.id, key, f"POST /v1/drafts/{draft_id}/reviews", review)
+        draft = self._shown(await self._once.do(called, work, self._stored))
         metrics.review_made(review.decision)
         for alert in draft.screening.alerts if draft.screening and review.decision in ("accept", "edit") else ():
             if review.item_id in alert.items:
@@ -239,7 +249,7 @@ class DraftService:
             UndecidedError: some rows are not decided.
             UnknownDraftError, NotReadyError, FinalisedError, VersionConflictError: as of `review`.
         """
-        stored = await self._readable(draft_id, principal)
+        stored = await self._changeable(draft_id, principal)
         return self._shown(await run_in_threadpool(self._finalise, stored, if_version, principal))
 
     def screen(self, request: ScreenRequest) -> Screened:
@@ -250,7 +260,7 @@ class DraftService:
     def _review(
         self, stored: StoredDraft, review: ReviewRequest, principal: Principal, key: IdempotencyKey | None
     ) -> StoredDraft:
-        content, decisions = reviewing.reviewed(stored, review, self._screener)
+        content, decisions = reviewing.reviewed(stored, review, self._screener, self._now())
         new = NewReview(
             *(review.item_id, review.decision, principal.id),
             *(review.edited_drug, review.reason_code, review.reason_text),
@@ -265,44 +275,18 @@ class DraftService:
         )
 
     def _finalise(self, stored: StoredDraft, if_version: int, principal: Principal) -> StoredDraft:
-        content = reviewing.finished(stored, self._screener)
+        content = reviewing.finished(stored, self._screener, self._now())
         return self.records.finalise(stored.draft_id, principal.id, if_version=if_version, content=content)
 
-    async def _once(
-        self, key: IdempotencyKey | None, work: Callable[[IdempotencyKey | None], Awaitable[StoredDraft]]
-    ) -> StoredDraft:
-        """Do what a key asks for the first time; return what it made the first time otherwise."""
-        if key is None:
-            return await work(None)
-        made = await run_in_threadpool(self._keys.begin, key)
-        if made is not None:
-            return await self._stored(made)
-        try:
-            return await work(key)
-        except BaseException:
-            self._releasing.add(task := asyncio.create_task(self._release(key)))
-            task.add_done_callback(self._releasing.discard)
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([task], timeout=RELEASE_SECONDS)
-            raise
-
-    async def _release(self, key: IdempotencyKey) -> None:
-        """Free a key, as soon as the store takes it: until then its caller would be told that the call still runs."""
-        ends = time.monotonic() + 600
-        while time.monotonic() < ends:
-            try:
-                await run_in_threadpool(self._keys.release, key)
-                return
-            except StoreError:
-                await asyncio.sleep(RELEASE_SECONDS)
-
-    async def _in_time(self, work: Awaitable[Content], gone: Callable[[], Awaitable[None]] | None) -> Content:
+    async def _in_time(
+        self, work: Callable[[], Awaitable[Content]], gone: Callable[[], Awaitable[None]] | None
+    ) -> Content:
         """Wait for a draft unless too many are waited for already, or its client goes."""
         if self._under_way >= MOST_AT_ONCE:
             raise BusyError(f"{self._under_way} drafts are under way; ask again in a moment")
         self._under_way += 1
         try:
-            return await (work if gone is None else unless(gone(), work))
+            return await (work() if gone is None else unless(gone(), work()))
         finally:
             self._under_way -= 1
 
@@ -314,10 +298,20 @@ class DraftService:
 
     async def _readable(self, draft_id: str, principal: Principal) -> StoredDraft:
         stored = await self._stored(draft_id)
-        shared = stored.source == "cds" and self._settings.cds_drafts_shared and _reviews(principal)
-        if stored.owner != principal.id and not shared and not _reads_all(principal):
+        if not self._is_theirs(stored, principal) and not _reads_all(principal):
             raise UnknownDraftError("no draft has this id")
         return stored
+
+    async def _changeable(self, draft_id: str, principal: Principal) -> StoredDraft:
+        """Return a draft that this principal may decide about; to read everybody's is not enough."""
+        stored = await self._stored(draft_id)
+        if not self._is_theirs(stored, principal):
+            raise UnknownDraftError("no draft has this id")
+        return stored
+
+    def _is_theirs(self, stored: StoredDraft, principal: Principal) -> bool:
+        shared = stored.source == "cds" and self._settings.cds_drafts_shared and _reviews(principal)
+        return stored.owner == principal.id or shared
 
     async def _placed(self, stored: StoredDraft) -> Draft:
         if stored.state != "queued":
@@ -347,13 +341,6 @@ async def unless(gone: Awaitable[None], work: Awaitable[Content]) -> Content:
 
 def _new_id() -> str:
     return str(uuid.uuid4())
-
-
-def _key(principal: Principal, key: str | None, place: str, request: Any) -> IdempotencyKey | None:
-    if key is None:
-        return None
-    body = json.dumps([place, request.model_dump(mode="json")], sort_keys=True)
-    return IdempotencyKey(principal.id, key, sha256(body.encode()))
 
 
 def _reads_all(principal: Principal) -> bool:

@@ -54,6 +54,7 @@ class Engine:
     drafter: Drafter | None = None
     failed: bool = False
     breaker: Breaker = field(default_factory=Breaker)
+    told: ModelState | None = None
 
     @property
     def state(self) -> ModelState:
@@ -61,6 +62,12 @@ class Engine:
         if self.drafter is None:
             return "failed" if self.failed else "loading"
         return "open" if self.breaker.is_open else "ready"
+
+    def tell(self) -> None:
+        """Put a state that is new into the metrics."""
+        if self.told != (state := self.state):
+            self.told = state
+            metrics.set_engine_state(self.name, state)
 
 
 class Engines:
@@ -148,6 +155,12 @@ class Engines:
             EngineDownError: it gave no answer, or has not for a while and is not asked now.
         """
         engine, drafter = self.find(name), self.drafter(name)
+        try:
+            return await self._guarded(engine, drafter, admission, seconds)
+        finally:
+            engine.tell()
+
+    async def _guarded(self, engine: Engine, drafter: Drafter, admission: Admission, seconds: float) -> Recommendation:
         with engine.breaker.guard() as outcome:
             try:
                 async with asyncio.timeout(seconds):
@@ -172,6 +185,8 @@ class Engines:
 
     def load(self, loaded: Callable[[], None] = lambda: None, failed: Callable[[], None] = lambda: None) -> None:
         """Load all now; arguments as of `start`."""
+        for engine in self._engines.values():
+            engine.tell()
         for loading in self.loadings:
             try:
                 drafters = loading.load()
@@ -180,11 +195,12 @@ class Engines:
                 event("model_failed", level="error", exc_type=type(error).__name__)
                 for name in loading.names:
                     self._engines[name].failed = True
+                    self._engines[name].tell()
                 failed()
                 return
             for name, drafter in zip(loading.names, drafters, strict=True):
                 self._engines[name].drafter = drafter
-                metrics.set_engine_state(name, "ready")
+                self._engines[name].tell()
                 event("model_ready", model=name)
         loaded()
 

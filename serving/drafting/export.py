@@ -1,12 +1,12 @@
-"""A draft as a file to take along: JSON, CSV, FHIR."""
+"""A draft as a file to take along: JSON, CSV, FHIR. It knows no HTTP."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-
-from fastapi import Response
+import unicodedata
+from dataclasses import dataclass
 
 from serving.schemas import Draft
 
@@ -16,8 +16,17 @@ COLUMNS = (
 )
 
 
-def exported(draft: Draft, format: str, public_url: str) -> Response:  # noqa: A002
-    """Return a draft as a file that a browser saves.
+@dataclass(frozen=True, slots=True)
+class File:
+    """What a browser saves."""
+
+    content: str
+    media_type: str
+    name: str
+
+
+def exported(draft: Draft, format: str, public_url: str) -> File:  # noqa: A002
+    """Return a draft as a file.
 
     Args:
         draft: with a list.
@@ -25,19 +34,19 @@ def exported(draft: Draft, format: str, public_url: str) -> Response:  # noqa: A
         public_url: of the service, for what a Bundle refers to.
     """
     if format == "csv":
-        return _file(as_csv(draft), "text/csv; charset=utf-8", f"draft-{draft.draft_id}.csv")
+        return File(as_csv(draft), "text/csv; charset=utf-8", f"draft-{draft.draft_id}.csv")
     if format == "fhir":
         from serving.fhir.bundle import draft_bundle
 
         bundle = draft_bundle(draft.model_dump(mode="json"), public_url)
-        return _file(
+        return File(
             json.dumps(bundle, ensure_ascii=False), "application/fhir+json", f"draft-{draft.draft_id}.fhir.json"
         )
-    return _file(draft.model_dump_json(indent=2), "application/json", f"draft-{draft.draft_id}.json")
+    return File(draft.model_dump_json(indent=2), "application/json", f"draft-{draft.draft_id}.json")
 
 
 def as_csv(draft: Draft) -> str:
-    """Return a line a drug; a cell that a spreadsheet would run as a formula begins with an apostrophe."""
+    """Return a line a drug; a cell that a spreadsheet could run as a formula begins with an apostrophe."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(COLUMNS)
@@ -56,9 +65,8 @@ def as_csv(draft: Draft) -> str:
 
 
 def _inert(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-
-
-def _file(content: str, media_type: str, name: str) -> Response:
-    disposition = f'attachment; filename="{name}"'
-    return Response(content.encode(), media_type=media_type, headers={"Content-Disposition": disposition})
+    """Spreadsheets pass over blanks before a formula, and some take a full-width sign for a plain one."""
+    if not isinstance(cell, str):
+        return cell
+    begins = unicodedata.normalize("NFKC", cell).lstrip()[:1] in ("=", "+", "-", "@")
+    return f"'{cell}" if begins or cell[:1] in ("\t", "\r", "\n") else cell

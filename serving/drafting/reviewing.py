@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from etl.domain import normalise_icd
@@ -53,8 +54,16 @@ Decisions = Mapping[str, Decided]
 """The review that counts, by item_id."""
 
 
-def reviewed(stored: StoredDraft, review: ReviewRequest, screener: Screener) -> tuple[dict[str, Any], Decisions]:
+def reviewed(
+    stored: StoredDraft, review: ReviewRequest, screener: Screener, now: datetime
+) -> tuple[dict[str, Any], Decisions]:
     """Return a draft's content as it reads after one more review, and all decisions that count then.
+
+    Args:
+        stored: the draft.
+        review: the decision.
+        screener: of the list as it then stands.
+        now: laboratory values have grown older since the draft was asked for.
 
     Raises:
         NotReadyError, FinalisedError, VersionConflictError: the draft does not take it.
@@ -71,14 +80,14 @@ def reviewed(stored: StoredDraft, review: ReviewRequest, screener: Screener) -> 
     drugs = [drug.casefold().strip() for drug in standing(content, decisions).values()]
     if review.edited_drug is not None and drugs.count(review.edited_drug.casefold().strip()) > 1:
         raise RepeatedDrugError("the list holds this drug already; reject the row instead")
-    content.screening = _screened(stored, content, decisions, screener)
+    content.screening = _screened(stored, content, decisions, screener, now)
     if _needs_reason(review, content.screening) and review.reason_code is None and review.reason_text is None:
         raise ReasonRequiredError("a rejection, or a drug kept against a critical alert, needs a reason")
     return _dumped(stored, content), decisions
 
 
-def finished(stored: StoredDraft, screener: Screener) -> dict[str, Any]:
-    """Return a draft's content as it is frozen, screened once more.
+def finished(stored: StoredDraft, screener: Screener, now: datetime) -> dict[str, Any]:
+    """Return a draft's content as it is frozen, screened once more; arguments as of `reviewed`.
 
     Raises:
         NotReadyError, FinalisedError: the draft does not take it.
@@ -87,7 +96,7 @@ def finished(stored: StoredDraft, screener: Screener) -> dict[str, Any]:
     content, decisions = _open_content(stored), stored.decisions()
     if undecided := len(content.drugs) - len(decisions):
         raise UndecidedError(f"{undecided} drugs are not decided; accept, edit or reject each")
-    content.screening = _screened(stored, content, decisions, screener)
+    content.screening = _screened(stored, content, decisions, screener, now)
     return _dumped(stored, content)
 
 
@@ -175,10 +184,13 @@ def _needs_reason(review: ReviewRequest, screening: Screened) -> bool:
     return review.decision == "reject"
 
 
-def _screened(stored: StoredDraft, content: Content, decisions: Decisions, screener: Screener) -> Screened:
+def _screened(
+    stored: StoredDraft, content: Content, decisions: Decisions, screener: Screener, now: datetime
+) -> Screened:
     drugs = standing(content, decisions)
     if stored.request is not None:
-        return screened(screener, drugs, facts_of(DraftRequest.model_validate(stored.request)))
+        later_hours = max(0.0, (now - stored.created_at) / timedelta(hours=1))
+        return screened(screener, drugs, facts_of(DraftRequest.model_validate(stored.request), later_hours))
     first = Screened.model_validate((stored.content or {})[FIRST])
     return _with_earlier(screened(screener, drugs, Facts()), first, drugs)
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import time
 import uuid
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
 from serving.drafting import reviewing
-from serving.drafting.breaker import EngineDownError
 from serving.operation import metrics
 from serving.operation.logs import event
 from serving.problems import code_of
-from serving.recommendation import BusyError
 from serving.schemas import Content, DraftRequest
 from serving.store.errors import LeaseLostError, StoreError
 from serving.store.records import StoredDraft
@@ -45,6 +42,7 @@ class Worker:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._settings, self._drafts, self._engines, self._drain = settings, drafts, engines, drain
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._suspects = asyncio.Lock()
         self._new = asyncio.Event()
         drafts.submitted, drafts.cancelled = self._new.set, self._cancel
 
@@ -81,7 +79,9 @@ class Worker:
         records = self._drafts.records
         try:
             try:
-                content = await self._make(DraftRequest.model_validate(stored.request))
+                content = await self._attempt(stored)
+            except (LeaseLostError, StoreError):
+                raise
             except Exception as error:
                 code = code_of(error)
                 event("draft_failed", level="warning", draft_id=stored.draft_id, code=code)
@@ -96,16 +96,11 @@ class Worker:
                 "draft_left", level="warning", draft_id=stored.draft_id
             )  # once the lease has run out, it is made again
 
-    async def _make(self, request: DraftRequest) -> Content:
-        """Draft a list; a busy or silent engine is asked again until the deadline."""
-        ends = time.monotonic() + self._settings.deadline_seconds
-        while True:
-            try:
-                return await self._drafts.draft(request)
-            except (BusyError, EngineDownError):
-                if time.monotonic() + LOOK_SECONDS > ends:
-                    raise
-                await asyncio.sleep(LOOK_SECONDS)
+    async def _attempt(self, stored: StoredDraft) -> Content:
+        """Make a draft; those whose worker died one after the other, so that one that kills accuses no other."""
+        async with self._suspects if stored.attempts else nullcontext():
+            await run_in_threadpool(self._drafts.records.begin, stored.draft_id, self.name)
+            return await self._drafts.draft(DraftRequest.model_validate(stored.request), patiently=True)
 
     async def _renew_leases(self) -> None:
         while True:
@@ -120,13 +115,13 @@ class Worker:
                     self._cancel(lost)
 
     async def _give_back(self) -> None:
-        """Stop, and let the leases of what is not done run out now."""
+        """Stop, and queue again what is not done."""
         working = list(self._tasks)
         for draft_id in working:
             self._cancel(draft_id)
         if working:
             with suppress(StoreError):
-                await run_in_threadpool(self._drafts.records.renew, working, self.name, 0)
+                await run_in_threadpool(self._drafts.records.give_back, working, self.name)
 
     def _cancel(self, draft_id: str) -> None:
         if task := self._tasks.get(draft_id):

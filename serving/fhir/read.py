@@ -12,6 +12,8 @@ from typing import Any
 
 MOST_RESOURCES = 1000
 """Of one search; the rest counts as a page that was not sent."""
+MOST_CODINGS = 20
+"""Of one concept that are looked at."""
 
 Resource = dict[str, Any]
 
@@ -101,7 +103,7 @@ def by_reference(bundle: Any) -> dict[str, Resource]:
 
 def codings(concept: Any) -> list[tuple[str, str, str | None]]:
     """Return (system, code, display) of each coding of a CodeableConcept that has a code."""
-    found = objects(field(concept, "coding"))
+    found = objects(field(concept, "coding"))[:MOST_CODINGS]
     return [(text(one.get("system")) or "", code, text(one.get("display"))) for one in found if (code := _code(one))]
 
 

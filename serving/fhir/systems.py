@@ -1,13 +1,10 @@
-"""The code systems of FHIR that we read or write, and how ICD codes are spelt there."""
+"""The code systems of FHIR that we read or write."""
 
 from __future__ import annotations
-
-from etl.domain import normalise_icd
 
 RXNORM = "http://www.nlm.nih.gov/research/umls/rxnorm"
 ATC = "http://www.whocc.no/atc"
 LOINC = "http://loinc.org"
-SNOMED = "http://snomed.info/sct"
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 
 ICD_VERSIONS = {
@@ -20,14 +17,3 @@ ICD_VERSIONS = {
     "urn:oid:2.16.840.1.113883.6.103": 9,
 }
 """Of the systems that diagnoses are coded in, the one we prefer first."""
-
-
-def dotted_icd(code: str, version: int) -> str:
-    """Spell an ICD code with its dot, which MIMIC-IV leaves out.
-
-    >>> dotted_icd("I509", 10), dotted_icd("E8801", 9), dotted_icd("4280", 9), dotted_icd("I10", 10)
-    ('I50.9', 'E880.1', '428.0', 'I10')
-    """
-    plain = normalise_icd(code)
-    head = 4 if version == 9 and plain.startswith("E") else 3
-    return f"{plain[:head]}.{plain[head:]}" if len(plain) > head else plain

@@ -38,7 +38,7 @@ class BodyLimit:
             await _end(scope, receive, send, "ambiguous_length")
             return
         declared = headers.get("content-length", "0")
-        if not declared.isdigit() or int(declared[:20]) > most:
+        if not declared.isdecimal() or int(declared[:20]) > most:
             if "expect" not in headers:  # who waits for a go-ahead has not sent it yet
                 await _throw_away(receive)
             await _end(scope, receive, send, "too_large")

@@ -35,7 +35,7 @@ _store_errors = Counter("rxdraft_store_errors", "Failures of the store.")
 _refusals = Counter("rxdraft_refusals", "Callers refused, by reason code.", ["reason"])
 _dropped_keys = Counter("rxdraft_log_keys_dropped", "Keys of log lines that are not on the list.")
 _engines = Gauge(
-    "rxdraft_engine", "1 for the state that an engine is in.", ["model", "state"], multiprocess_mode="livemin"
+    "rxdraft_engine", "1 for the state that an engine is in.", ["model", "state"], multiprocess_mode="livemax"
 )
 ENGINE_STATES = ("loading", "ready", "failed", "open")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from serving.schemas.identity import ModelIdentity, RemoteIdentity
+from serving.schemas.identity import BaselineIdentity, ModelIdentity, RemoteIdentity
 
 if TYPE_CHECKING:
     from serving.drafting.engines import Engine, Engines
@@ -41,17 +41,17 @@ def cards(engines: Engines, say: Say) -> list[Card]:
         say: gives words of the reader's language for a key of the catalogue.
     """
     return [
-        Card(engine.name, engine.state, engine.name == engines.default, tuple(_facts(engine, say)))
+        Card(engine.name, engine.state, engine.name == engines.default, tuple(_facts(engine, engines.demo, say)))
         for engine in engines.all()
     ]
 
 
-def _facts(engine: Engine, say: Say) -> Facts:
+def _facts(engine: Engine, demo: bool, say: Say) -> Facts:
     if engine.drafter is None:
         return
     identity, manifest = engine.drafter.identity, getattr(engine.drafter, "manifest", None)
     if not isinstance(identity, ModelIdentity):
-        yield from ((name, str(value)) for name, value in identity.model_dump().items())
+        yield from _of_baseline(identity, demo, say)
         return
     yield "base", PurePath(identity.base).name  # a path would tell how the server is laid out
     if isinstance(identity, RemoteIdentity):
@@ -60,6 +60,15 @@ def _facts(engine: Engine, say: Say) -> Facts:
     yield from _quality(identity, manifest, say)
     for name in ("step", "rank", "objective", "prompt_version", "adapter_sha256", "formulary_sha256"):
         yield name, str(getattr(identity, name))
+
+
+def _of_baseline(identity: BaselineIdentity, demo: bool, say: Say) -> Facts:
+    yield "name", identity.name
+    yield "what", say(f"model.what_{identity.name.rpartition(':')[2]}")
+    yield "data", say("model.synthetic_data") if demo else None
+    yield "calibration", say("model.uncalibrated")
+    yield "cohort_sha256", identity.cohort_sha256
+    yield "formulary_sha256", identity.formulary_sha256
 
 
 def _training(manifest: Any, say: Say) -> Facts:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import cached_property
 from math import inf
 from pathlib import Path
+
+import numpy as np
 
 from etl.domain import Admission
 from etl.errors import ConfigError, ContractError
@@ -14,10 +17,15 @@ from serving.probabilities.cut import Floats
 from serving.recommendation import Recommendation
 from serving.recommenders.checkpoint import CheckpointRecommender
 from serving.recommenders.engine import Engine
+from serving.recommenders.gathering import Gatherer
 from training.manifest import Manifest
 
 _PART = 256
 """Admissions encoded before they are read."""
+
+
+_Read = tuple[Floats, Admission, int]
+"""A question as it was read: every label's logit, whose it is, and how many diagnoses did not fit."""
 
 
 class LabelRecommender(CheckpointRecommender):
@@ -64,8 +72,16 @@ class LabelRecommender(CheckpointRecommender):
         """Draft a list for one admission, in a pass with those that are asked for meanwhile; see `Drafter.draft`."""
         [ids], [dropped] = await asyncio.to_thread(self.encode, [admission])  # would hold up the event loop
         logits = await asyncio.wrap_future(self.engine.gatherer.submit(ids, self.adapter, seconds))
-        [recommendation] = self._recommendations(to_probabilities(logits)[None], [admission], [dropped])
-        return recommendation
+        return await asyncio.wrap_future(self._finisher.submit((logits, admission, dropped), self.adapter, seconds))
+
+    @cached_property
+    def _finisher(self) -> Gatherer[_Read, Recommendation]:
+        """Who blends and cuts for requests that meet: many cost little more than one."""
+        return Gatherer(self._finish)
+
+    def _finish(self, read: Sequence[_Read], adapter: str) -> list[Recommendation]:
+        logits, admissions, dropped = zip(*read, strict=True)
+        return self._recommendations(to_probabilities(np.stack(logits)), admissions, dropped)
 
     def _recommend_part(self, admissions: Sequence[Admission]) -> list[Recommendation]:
         scores, dropped = self._read(admissions)

@@ -32,7 +32,7 @@ REASONS: Mapping[str, Text] = {
 _TIERS: Mapping[str, Text] = {
     "critical": Text(en="critical", ko="심각"),
     "warning": Text(en="warning", ko="경고"),
-    "info": Text(en="info", ko="참고"),
+    "info": Text(en="note", ko="참고"),
 }
 
 
@@ -43,7 +43,7 @@ def summary(
     tiers = [alert.tier for alert in alerts]
     counts = {tier: tiers.count(tier) for tier in TIERS if tier in tiers}
     done, left = list(evaluated), list(missing)
-    fired_en = "Alerts: " + ", ".join(f"{counts[tier]} {_TIERS[tier].en}" for tier in counts)
+    fired_en = "Alerts: " + ", ".join(_counted(counts[tier], tier) for tier in counts)
     fired_ko = "알림: " + ", ".join(f"{_TIERS[tier].ko} {counts[tier]}건" for tier in counts)
     en = f"{fired_en if counts else 'No rule fired'}. {screened} of {total} drugs screened"
     ko = f"{fired_ko if counts else '해당 규칙 없음'}. 약물 {total}개 중 {screened}개 점검"
@@ -54,3 +54,8 @@ def summary(
         en += f"; not evaluated: {', '.join(f'{CHECKS[n.check].en} ({REASONS[n.reason].en})' for n in left)}"
         ko += f"; 미평가: {', '.join(f'{CHECKS[n.check].ko}({REASONS[n.reason].ko})' for n in left)}"
     return Text(en=f"{en}.", ko=f"{ko}.")
+
+
+def _counted(n: int, tier: str) -> str:
+    name = _TIERS[tier].en
+    return f"{n} {name}" if n == 1 or tier == "critical" else f"{n} {name}s"

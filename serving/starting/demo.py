@@ -10,7 +10,7 @@ from etl.artefacts import whole_or_absent
 from serving.starting.cache import cache_folder
 
 NAME = "demo"
-BASELINE = "logistic-history"
+BASELINE = "pooled"
 PATIENTS = 600
 SEED = 7
 

@@ -23,6 +23,7 @@ def start(
     tls: tuple[Path | None, Path | None],
     say: Say,
     told: Say,
+    terminal: bool,
 ) -> None:
     """Serve until told to stop.
 
@@ -33,6 +34,7 @@ def start(
         workers: processes.
         tls: certificate and key, both or neither.
         say: told the address and, the first time, the key; told: the steps of making the demo.
+        terminal: whether a person reads what is said, so that the key may be among it.
 
     Raises:
         ConfigError, ContractError: something cannot work.
@@ -52,7 +54,7 @@ def start(
         settings = _with_address(settings, address[0], listener.getsockname()[1], bool(options))
         check_exposure(settings, address[0], tls=bool(options))
         plan = Plan(fleet, settings, store_url(settings.store), workers)
-        _welcome(plan, say)
+        _welcome(plan, say, terminal)
         configure_logs(settings)
         if workers == 1:
             serve_alone(plan, listener, **options)
@@ -87,22 +89,21 @@ def _with_address(settings: Settings, host: str, port: int, tls: bool) -> Settin
     return settings.model_copy(update={"public_url": f"{'https' if tls else 'http'}://{named}:{port}"})
 
 
-def _welcome(plan: Plan, say: Say) -> None:
+def _welcome(plan: Plan, say: Say, terminal: bool) -> None:
     """Say where the service is and, the first time, by which key it opens; in no log."""
-    from serving.access.keys import make_key
-    from serving.access.principal import Role
+    from serving.starting.first_key import first_key, works
     from serving.store.engine import open_store
     from serving.store.keys import Keys
 
     settings, store = plan.settings, open_store(plan.store)
     keys = Keys(store)
+    made = keys.all()
     if settings.dev:
         say(f"rxdraft: {settings.public_url}/ (--dev: no key is asked for)")
-    elif settings.oidc or keys.all():
-        say(f"rxdraft: {settings.public_url}/sign-in")
     else:
-        key, kept = make_key("first start", [Role.CLINICIAN])
-        keys.add(kept)
         say(f"rxdraft: {settings.public_url}/sign-in")
-        say(f"rxdraft: your key, shown this once: {key}")
+        if not made and not settings.oidc:
+            say(f"rxdraft: {first_key(keys, plan.store, terminal)}")
+        elif not settings.oidc and not any(map(works, made)):
+            say("rxdraft: every key is revoked or expired; make one with `rxdraft keys add`")
     store.close()

@@ -69,17 +69,26 @@ def check(store: STORE = None) -> None:
 @store.command()
 def purge(
     store: STORE = None,
-    drafts_days: Annotated[float, typer.Option(min=0, help="Age at which drafts lose their content.")] = 90,
-    reasons_days: Annotated[float, typer.Option(min=0, help="Age at which free-text reasons are removed.")] = 30,
-    cds_days: Annotated[float, typer.Option(min=0, help="Age at which CDS cards and feedback are deleted.")] = 90,
+    settings: Annotated[Path | None, typer.Option(help="TOML of settings, for its ages and its store.")] = None,
+    drafts_days: Annotated[
+        float | None, typer.Option(min=0, help="Age at which drafts lose their content; keep_drafts_days, else.")
+    ] = None,
+    reasons_days: Annotated[
+        float | None, typer.Option(min=0, help="Age at which free-text reasons are removed; keep_reasons_days, else.")
+    ] = None,
+    cds_days: Annotated[
+        float | None, typer.Option(min=0, help="Age at which CDS cards and feedback are deleted; as drafts, else.")
+    ] = None,
 ) -> None:
-    """Remove what is older than its age; digests stay, so that the audit trail still verifies."""
-    from datetime import timedelta
-
+    """Remove what is older than its age, what has none stays; digests do, so that the audit trail still verifies."""
+    from serving.settings import read_settings
     from serving.store import retention
 
-    ages = retention.Ages(timedelta(drafts_days), timedelta(reasons_days), timedelta(cds_days))
-    for kind, count in retention.purge(_open(store), ages).items():
+    given = read_settings(settings, store=store)
+    drafts = given.keep_drafts_days if drafts_days is None else drafts_days
+    reasons = given.keep_reasons_days if reasons_days is None else reasons_days
+    ages = retention.ages_of_days(drafts, reasons, drafts if cds_days is None else cds_days)
+    for kind, count in retention.purge(_open(given.store), ages).items():
         print(f"{kind.replace('_', ' '):16} {count:>9,}")
 
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError
@@ -20,6 +22,9 @@ from serving.store import dialects, migrate, secret
 from serving.store.errors import StoreError
 from serving.store.faults import as_store_errors
 
+LEAST_FREE_BYTES = 2**20
+"""A SQLite store on a disk with less is not ready: some dozen drafts later it would refuse."""
+
 
 class Store:
     """A database at its newest schema; thread-safe, one for a process.
@@ -27,12 +32,12 @@ class Store:
     Attributes:
         engine: SQLAlchemy's.
         secret: 32 bytes that key the hashes of ids; see `keyed`.
-        name: the URL without its password, for messages.
+        name: the URL without its password, and without its query, where one may stand too; for messages.
     """
 
     def __init__(self, engine: Engine, now: Callable[[], datetime]) -> None:
         self.engine = engine
-        self.name = engine.url.render_as_string(hide_password=True)
+        self.name = engine.url.set(query={}).render_as_string(hide_password=True)
         self.now = now
         self.secret = b""
         self._turn = threading.Lock() if engine.dialect.name == "sqlite" else None
@@ -68,13 +73,18 @@ class Store:
             yield con if self._turn else con.execution_options(isolation_level="REPEATABLE READ")
 
     def check(self) -> None:
-        """See that the store answers and has the schema of this version, for a readiness probe.
+        """See that the store answers, has the schema of this version and room to write, for a readiness probe.
+
+        Nothing is written, so that a probe does not wait for writers. How full a PostgreSQL server's disk is, its first
+        refusal tells.
 
         Raises:
             StoreError: it does not.
         """
         with self.reading() as con:
             migrate.check(con, self.name)
+        if self._turn and shutil.disk_usage(Path(str(self.engine.url.database)).parent).free < LEAST_FREE_BYTES:
+            raise StoreError(f"store {self.name}: the disk is full; free space")
 
     def keyed(self, text: str) -> str:
         """Return the HMAC-SHA256 of an id, in hex: the same for the same id in this store, meaningless outside."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, insert, or_, select, update
 
 from serving.store import draft_rows
 from serving.store.audit import Audit
@@ -20,10 +20,29 @@ from serving.store.idempotency import settle
 from serving.store.records import Hit, IdempotencyKey, NewDraft, State, StoredDraft
 from serving.store.schema import drafts
 
-MOST_ATTEMPTS = 3
-"""A draft whose workers died this often is failed as "abandoned": it may be what kills them."""
+MOST_ATTEMPTS = 5
+"""A draft whose workers died this often while they made it is failed as "abandoned": it may be what kills them."""
+
+_LOST = "the draft was cancelled, or another worker has it; its result is not kept"
 
 _INSERT = insert(drafts)
+_HELD = (drafts.c.state == "running", drafts.c.worker == bindparam("b_worker"))
+_BEGIN = (
+    update(drafts)
+    .where(drafts.c.draft_id == bindparam("b_id"), *_HELD)
+    .values(attempts=drafts.c.attempts + 1)
+    .returning(drafts.c.number)
+)
+_GIVE_BACK = (
+    update(drafts)
+    .where(drafts.c.draft_id.in_(bindparam("b_ids", expanding=True)), *_HELD)
+    .values(
+        state="queued",
+        worker=None,
+        lease_until=None,
+        attempts=case((drafts.c.attempts > 0, drafts.c.attempts - 1), else_=0),
+    )
+)
 
 
 class Queue:
@@ -71,7 +90,6 @@ class Queue:
                     state="running",
                     worker=worker,
                     lease_until=self._store.now() + timedelta(seconds=lease_seconds),
-                    attempts=drafts.c.attempts + 1,
                 )
             )
             stored = draft_rows.read(
@@ -80,6 +98,21 @@ class Queue:
             for row in lost:
                 self._end(con, row, worker, "failed", "abandoned")
             return stored
+
+    def begin(self, draft_id: str, worker: str) -> None:
+        """Count an attempt at making a claimed draft; if the worker dies, it is one that failed.
+
+        Raises:
+            LeaseLostError: the worker no longer holds it.
+        """
+        with self._store.transaction(durable=False) as con:
+            if con.execute(_BEGIN, {"b_id": draft_id, "b_worker": worker}).first() is None:
+                raise LeaseLostError(_LOST)
+
+    def give_back(self, draft_ids: Sequence[str], worker: str) -> None:
+        """Queue again what the worker holds and will not make; that it began counts for nothing."""
+        with self._store.transaction(durable=False) as con:
+            con.execute(_GIVE_BACK, {"b_ids": list(draft_ids), "b_worker": worker})
 
     def renew(self, draft_ids: Sequence[str], worker: str, lease_seconds: float) -> set[str]:
         """Lengthen the worker's leases; return the drafts it still holds, so that it can stop work on the others."""
@@ -151,7 +184,7 @@ class Queue:
     def _held(self, con: Connection, draft_id: str, worker: str) -> Row[Any]:
         row = draft_rows.lock(con, draft_id)
         if row.state != "running" or row.worker != worker:
-            raise LeaseLostError("the draft was cancelled, or another worker has it; its result is not kept")
+            raise LeaseLostError(_LOST)
         return row
 
     def _end(self, con: Connection, row: Row[Any], actor: str, state: State, failure: str | None) -> StoredDraft:

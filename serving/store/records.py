@@ -86,6 +86,7 @@ class StoredDraft:
         failure: why it failed, a code.
         reviews: all of them, the oldest first; the last one of a row counts.
         snapshot_sha256: of the content's canonical JSON, once final.
+        attempts: how often making it was begun and not ended, while it is not ready.
     """
 
     draft_id: str
@@ -100,6 +101,7 @@ class StoredDraft:
     patient_ref: str | None
     reviews: tuple[StoredReview, ...]
     snapshot_sha256: str | None
+    attempts: int = 0
     purged: bool = False
 
     def decisions(self) -> dict[str, StoredReview]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, null, select, update
@@ -34,15 +35,21 @@ _BLOCK = 500
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """How old what may become."""
+    """How old what may become; None: it is kept for ever."""
 
-    drafts: timedelta = timedelta(days=90)
+    drafts: timedelta | None = timedelta(days=90)
     """Content and request of drafts, and drugs put in by reviewers; drafts never made are failed."""
-    reasons: timedelta = timedelta(days=30)
+    reasons: timedelta | None = timedelta(days=30)
     """Free-text reasons of reviews and comments of CDS feedback."""
-    cds: timedelta = timedelta(days=90)
+    cds: timedelta | None = timedelta(days=90)
     """CDS cards and their feedback."""
     idempotency: timedelta = timedelta(hours=24)
+
+
+def ages_of_days(drafts: float | None, reasons: float | None, cds: float | None) -> Ages:
+    """Return ages given in days; None: for ever."""
+    ages = [None if days is None else timedelta(days) for days in (drafts, reasons, cds)]
+    return Ages(ages[0], ages[1], ages[2])
 
 
 def sweep(store: Store, ages: Ages | None = None) -> dict[str, int]:
@@ -63,63 +70,68 @@ def sweep(store: Store, ages: Ages | None = None) -> dict[str, int]:
 
 
 def purge(store: Store, ages: Ages | None = None, actor: str = "command") -> dict[str, int]:
-    """Remove everything that is older than its age, and note it in the audit trail.
+    """Remove everything that is older than its age; if anything was, that is noted in the audit trail.
 
     Returns:
         How many rows of which kind lost their content or were deleted.
     """
     ages = ages or Ages()
+    drafted, texts, cards = (
+        None if age is None else store.now() - age for age in (ages.drafts, ages.reasons, ages.cds)
+    )
     done = {
-        "expired_drafts": Queue(store, keep_requests=False).expire(store.now() - ages.drafts),
-        "drafts": _in_blocks(store, lambda con: _purge_drafts(con, store, ages)),
-        "edits": _in_blocks(store, lambda con: _purge_edits(con, store)),
-        "reasons": _in_blocks(store, lambda con: _purge_texts(con, store, ages, reviews, "reason_text")),
-        "comments": _in_blocks(store, lambda con: _purge_texts(con, store, ages, cds_feedback, "comment")),
-        "cards": _in_blocks(store, lambda con: _delete_cards(con, store, ages)),
-        **sweep(store, ages),
+        "expired_drafts": 0 if drafted is None else Queue(store, keep_requests=False).expire(drafted),
+        "drafts": _in_blocks(store, drafted, _purge_drafts),
+        "edits": _in_blocks(store, drafted, _purge_edits),
+        "reasons": _in_blocks(store, texts, partial(_purge_texts, reviews, "reason_text")),
+        "comments": _in_blocks(store, texts, partial(_purge_texts, cds_feedback, "comment")),
+        "cards": _in_blocks(store, cards, _delete_cards),
     }
-    with store.transaction() as con:
-        Audit(store).append(con, "store.purged", actor, "store", counts=done)
-    if store.engine.dialect.name == "sqlite":
-        _empty_wal(store)
-    return done
+    if any(done.values()):
+        with store.transaction() as con:
+            Audit(store).append(con, "store.purged", actor, "store", counts=done)
+        if store.engine.dialect.name == "sqlite":
+            _empty_wal(store)
+    return {**done, **sweep(store, ages)}
 
 
-def _in_blocks(store: Store, change: Callable[[Connection], int]) -> int:
+def _in_blocks(store: Store, before: datetime | None, change: Callable[[Connection, datetime, datetime], int]) -> int:
+    """Change what is from before a moment, a block at a time; `change` is given the moment, and what time it is."""
     total = 0
-    while True:
+    while before is not None:
         with store.transaction(durable=False) as con:  # the event of the purge, at its end, is durable
-            changed = change(con)
+            changed = change(con, before, store.now())
         total += changed
         if not changed:
-            return total
+            break
+    return total
 
 
-def _purge_drafts(con: Connection, store: Store, ages: Ages) -> int:
+def _purge_drafts(con: Connection, before: datetime, now: datetime) -> int:
     old = (
-        drafts.c.created_at < store.now() - ages.drafts,
+        drafts.c.created_at < before,
         drafts.c.purged_at.is_(None),
         drafts.c.state.not_in(("queued", "running")),
     )
-    gone = {"content": null(), "request": null(), "patient_ref": null(), "purged_at": store.now()}
+    gone = {"content": null(), "request": null(), "patient_ref": null(), "purged_at": now}
     return _change(con, drafts, drafts.c.number, old, gone)
 
 
-def _purge_edits(con: Connection, store: Store) -> int:
+def _purge_edits(con: Connection, before: datetime, now: datetime) -> int:
     purged = select(drafts.c.draft_id).where(drafts.c.purged_at.is_not(None))
     old = (reviews.c.edited_drug.is_not(None), reviews.c.draft_id.in_(purged))
-    gone = {"edited_drug": null(), "text_purged_at": func.coalesce(reviews.c.text_purged_at, store.now())}
+    gone = {"edited_drug": null(), "text_purged_at": func.coalesce(reviews.c.text_purged_at, now)}
     return _change(con, reviews, reviews.c.number, old, gone)
 
 
-def _purge_texts(con: Connection, store: Store, ages: Ages, table: Table, column: str) -> int:
-    old = (table.c.created_at < store.now() - ages.reasons, table.c[column].is_not(None))
+def _purge_texts(table: Table, column: str, con: Connection, before: datetime, now: datetime) -> int:
+    old = (table.c.created_at < before, table.c[column].is_not(None))
     key = reviews.c.number if table is reviews else cds_feedback.c.card_id
-    return _change(con, table, key, old, {column: null(), "text_purged_at": store.now()})
+    return _change(con, table, key, old, {column: null(), "text_purged_at": now})
 
 
-def _delete_cards(con: Connection, store: Store, ages: Ages) -> int:
-    old = cds_cards.c.created_at < store.now() - ages.cds
+def _delete_cards(con: Connection, before: datetime, now: datetime) -> int:
+    old = cds_cards.c.created_at < before
     ids = con.execute(select(cds_cards.c.card_id).where(old).limit(_BLOCK)).scalars().all()
     con.execute(delete(cds_feedback).where(cds_feedback.c.card_id.in_(ids)))
     return con.execute(delete(cds_cards).where(cds_cards.c.card_id.in_(ids))).rowcount

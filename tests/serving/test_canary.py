@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,6 +34,8 @@ WORDS = "CANARY Hong Gildong"
 CANARIES = ["CANARY-MRN-81723", WORDS, "CANARY-DX-Z99", "CANARYKEY"]
 MRN, _, DX, KEY = CANARIES
 EHR = "https://ehr.example.org"
+UNNAMED = {"/openapi.json"}
+"""Of Starlette, which tells the log no template."""
 MAY_HOLD_CONTENT = {"drafts", "reviews", "cds_feedback"}
 HEADERS = {
     "User-Agent": MRN,
@@ -58,14 +62,14 @@ FACTS: dict[str, Any] = {
 def server(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     pytest.importorskip("opentelemetry.sdk", reason="spans are one of the sinks; pip install 'rxdraft[otel]'")
     folder = tmp_path_factory.mktemp("canary")
-    signer, jwks, spans = ec.generate_private_key(ec.SECP384R1()), folder / "jwks.json", folder / "spans.txt"
+    signer, jwks = ec.generate_private_key(ec.SECP384R1()), folder / "jwks.json"
     public = jwt.algorithms.ECAlgorithm.to_jwk(signer.public_key(), as_dict=True)
     jwks.write_text(json.dumps({"keys": [{**public, "kid": "k"}]}))
     url = f"sqlite:///{folder}/rx.sqlite3"
     store = open_store(url)
     key, kept = make_key("a ward", [Role.CLINICIAN, Role.EVALUATOR, Role.ADMIN])
     Keys(store).add(kept)
-    command = [sys.executable, str(Path(__file__).with_name("canary_service.py")), str(tiny_cohort), url, str(spans)]
+    command = [sys.executable, str(Path(__file__).with_name("canary_service.py")), str(tiny_cohort), url, str(folder)]
     many = [
         "drain_grace_seconds=0",
         "calls_per_minute=100000",
@@ -74,7 +78,9 @@ def server(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
         "deadline_seconds=20",
     ]
     ehr = f'cds_clients=[{{issuer = "{EHR}", jwks_file = "{jwks}"}}]'
-    process = Server([*command, *many, ehr], folder)
+    login = f'oidc=[{{issuer = "{EHR}", audience = ["x"], jwks_file = "{jwks}", roles = {{}}, client_id = "x", '
+    login += 'authorize_url = "http://127.0.0.1:9/authorize", token_url = "http://127.0.0.1:9/token"}]'
+    process = Server([*command, *many, ehr, login], folder)
     process.wait()
     base = f"http://127.0.0.1:{process.port}"
     with httpx2.Client(base_url=base, timeout=30, headers={"Authorization": f"Bearer {key}"}) as client:
@@ -83,11 +89,12 @@ def server(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
             client=client,
             process=process,
             store=store,
-            spans=spans,
+            folder=folder,
             key=key,
             token=lambda path: signed(signer, base + path),
         )
-    process.process.terminate()
+    if process.process.poll() is None:
+        process.process.kill()
     process.process.wait(30)
     store.close()
 
@@ -154,6 +161,66 @@ def test_a_crash_and_a_failing_database_repeat_nothing(server):
         assert_silent(answer)
 
 
+def test_a_model_that_fails_on_a_patient_does_not_say_on_whom(server):
+    client, facts = server.client, {**FACTS, "diagnoses": [{"text": f"BREAKS {DX} {WORDS}"}]}
+    failed = client.post("/v1/drafts", json=facts, headers={"Idempotency-Key": KEY})
+    assert failed.status_code == 500
+    assert_silent(failed)
+    queued = client.post("/v1/drafts", json=facts, headers={"Prefer": "respond-async"})
+    assert ended(client, queued.headers["location"])["failure"] == "internal_error"
+
+
+def test_a_queued_draft_that_is_cancelled_goes_by_without_a_word(server):
+    queued = server.client.post("/v1/drafts", json=FACTS, headers={**HEADERS, "Prefer": "respond-async"})
+    answer = server.client.post(f"{queued.headers['location']}/cancel", headers=HEADERS)
+    assert answer.status_code in (200, 409)
+    assert_silent(answer)
+    assert ended(server.client, queued.headers["location"])["state"] in ("cancelled", "ready")
+
+
+def ended(client: httpx2.Client, place: str) -> dict[str, Any]:
+    for _ in range(200):
+        draft = client.get(place).json()
+        if draft["state"] not in ("queued", "running"):
+            return draft
+        time.sleep(0.05)
+    raise AssertionError(draft["state"])
+
+
+def test_pages_hold_nothing_of_a_patient(server):
+    """They are filled by scripts; what a browser sends along stands in none of them, nor in where they lead."""
+    client = server.client
+    draft = client.post("/v1/drafts", json=FACTS).json()["draft_id"]
+    static = re.search(r"/static/\w+/page.css", client.get("/about/rules").text)
+    rule = re.search(r"/about/rules/[\w-]+", client.get("/about/rules").text)
+    assert static
+    assert rule
+    paths = ("/", "/sign-in", "/drafts", f"/drafts/{draft}", f"/drafts/{draft}/print", "/about/model", "/about/rules")
+    for path in (*paths, rule[0], static[0], f"/about/rules/{KEY}", f"/static/{KEY}/{KEY}"):
+        for caller in (client.headers["Authorization"], ""):
+            sent = {**HEADERS, "Authorization": caller, "Cookie": f"lang={MRN}"}
+            query = {"next": f"/drafts/{draft}", "q": WORDS, KEY: MRN, "lang": MRN, "failed": MRN}
+            answer = client.get(path, params=query, headers=sent)
+            assert answer.status_code in (200, 303, 401, 404)
+            assert not any(canary in answer.text + str(dict(answer.headers)) for canary in CANARIES), path
+
+
+def test_a_session_goes_by_without_a_word(server):
+    base = str(server.client.base_url)
+    with httpx2.Client(base_url=base, headers={"User-Agent": MRN, "Referer": f"{base}/{MRN}"}) as browser:
+        assert_silent(leaving := browser.get("/session/oidc/0", params={KEY: MRN}))
+        assert leaving.status_code == 303
+        back = browser.get("/session/callback", params={"state": MRN, "code": WORDS, "error": KEY})
+        assert back.headers["location"] == "/sign-in?failed=oidc"
+        assert browser.post("/session", json={"key": server.key}).status_code == 204
+        token = {"X-CSRF-Token": browser.get("/session").json()["csrf"]}
+        assert browser.get("/drafts").status_code == 200
+        made = browser.post("/v1/drafts", json=FACTS, headers=token)
+        assert made.status_code == 200
+        assert_silent(made)
+        assert browser.delete("/session", headers=token).status_code == 204
+
+
 def test_unknown_places_methods_hosts_and_keys_repeat_nothing(server):
     client = server.client
     for answer in (
@@ -196,7 +263,8 @@ def test_a_whole_life_of_a_draft_goes_by_without_a_word(server):
     assert edited.status_code == 200, edited.text
     final = client.post(f"{place}/finalize", json={"if_version": edited.json()["version"]}, headers=HEADERS)
     assert final.status_code == 200, final.text
-    for path in (place, f"{place}/export?format=json", f"{place}/export?format=csv", f"{place}/fhir", "/v1/drafts"):
+    exports = [f"{place}/export?format={kind}" for kind in ("json", "csv", "fhir")]
+    for path in (place, *exports, f"{place}/fhir", "/v1/drafts", "/v1/models", "/openapi.json"):
         answer = client.get(path, headers=HEADERS)
         assert answer.status_code == 200, answer.text
         assert_silent(answer)
@@ -242,9 +310,13 @@ def ehr(server: SimpleNamespace, path: str, body: dict[str, Any]) -> httpx2.Resp
 
 
 def test_afterwards_no_sink_holds_a_word_of_it(server):
-    """Last in this file: all of the above has gone through the server by now."""
+    """All of the above has gone through the server by now."""
     time.sleep(1)  # for the queue's worker
-    output, metrics, spans = server.process.output(), server.client.get("/metrics").text, server.spans.read_text()
+    output, metrics, spans = (
+        server.process.output(),
+        server.client.get("/metrics").text,
+        (server.folder / "spans.txt").read_text(),
+    )
     assert '"event": "answered"' in output
     assert "rxdraft_requests_total" in metrics
     assert "http.route" in spans
@@ -263,3 +335,32 @@ def test_only_tables_that_are_there_for_content_hold_any(server):
     holding = {table for table, content in rows.items() if any(canary in content for canary in CANARIES)}
     assert "drafts" in holding
     assert holding <= MAY_HOLD_CONTENT
+
+
+def test_every_route_was_walked_and_let_us_in(server):
+    """As the server itself counted, by the templates of its routes: a new one must be walked above."""
+    for probe in ("/healthz", "/livez"):
+        server.client.get(probe)
+    routes = set(json.loads((server.folder / "routes.json").read_text()))
+    counted = re.findall(
+        r'rxdraft_requests_total{.*route="([^"]+)",status="(.)xx"}', server.client.get("/metrics").text
+    )
+    fails = {"/v1/broken", "/v1/broken-store"}
+    assert len(routes) > 30
+    assert routes - {route for route, status in counted if status in "23"} == {*fails, *UNNAMED}
+    assert fails <= {route for route, status in counted if status == "5"}
+
+
+def test_killed_at_work_it_leaves_no_word_behind_but_in_its_store(server):
+    """Last in this file."""
+    with ThreadPoolExecutor(4) as many:
+        asked = [many.submit(server.client.post, "/v1/drafts", json=FACTS, headers=HEADERS) for _ in range(20)]
+        next(iter(as_completed(asked)))
+        server.process.stop(signal.SIGABRT)
+    server.process.process.wait(30)
+    left = [path for path in server.folder.rglob("*") if path.is_file() and not path.name.startswith("rx.sqlite3")]
+    assert {"spans.txt", "routes.json", "jwks.json"} < {path.name for path in left}
+    assert any(path.suffix == ".sqlite3" for path in left)  # the search's index
+    for path in left:
+        content = path.read_bytes()
+        assert not [canary for canary in CANARIES if canary.encode() in content], path.name

@@ -95,7 +95,7 @@ def test_the_log_counts_real_and_padded_tokens_and_holds_no_text(trained_runs: P
 def test_another_process_writes_the_same_bytes(tiny_cohort: Path, random_base: Path, tmp_path: Path) -> None:
     """Python's hash seed orders sets differently in every process; no file may show it."""
     digests = set()
-    for seed in ("1", "2", "3"):
+    for seed in ("1", "2"):
         settings = [part for pair in (*SETTINGS, "checkpoint_steps=[1]") for part in ("--set", pair)]
         command = ["train", "--data", str(tiny_cohort), "--base", str(random_base), "--out", str(tmp_path / seed)]
         made = subprocess.run(

@@ -28,7 +28,7 @@ export function alertElement(alert, { open = false, rows = null } = {}) {
 
 /** Make a link that moves the focus to a row. */
 function lineToRow({ item, heading }) {
-  const link = make("a", say("on_row", { rank: item.rank, drug: item.drug }));
+  const link = make("a", say("on_row", { rank: item.rank, drug: item.review?.edited_drug ?? item.drug }));
   link.href = `#row-${item.item_id}`;
   link.addEventListener("click", (event) => {
     event.preventDefault();

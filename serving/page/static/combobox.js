@@ -72,7 +72,7 @@ export class Combobox {
     const option = make("li");
     option.setAttribute("role", "option");
     option.id = `${this.box.id}-${place}`;
-    option.append(...(entry.text ? [make("span", say("as_written", entry))] : described(entry)));
+    option.append(...(entry.text ? [make("span", say("as_written", entry))] : described(entry, this.root.dataset.kind)));
     return option;
   }
 
@@ -112,17 +112,17 @@ export class Combobox {
 /** Return an entry's name as it is shown. */
 export const nameOf = (entry) => entry.text ?? entry.drug ?? entry.title ?? entry.icd_code;
 
-/** Return what tells entries of one name apart: code and version, or that the model does not know a drug. */
-export function tagsOf(entry) {
+/** Return what tells entries of one name apart: code and version, or that the model does not know a drug to give. */
+export function tagsOf(entry, kind) {
   if (entry.icd_code) return [tagOf(entry)];
-  if (entry.drug) return entry.in_formulary === false ? [say("not_listed")] : [];
+  if (entry.drug) return entry.in_formulary === false && kind !== "allergy" ? [say("not_listed")] : [];
   return [say("own_words")];
 }
 
-function described(entry) {
+function described(entry, kind) {
   const name = make("span", nameOf(entry));
   if (entry.title_ko) name.append(make("small", entry.title_ko));
-  const tag = make("span", tagsOf(entry).join(" "));
+  const tag = make("span", tagsOf(entry, kind).join(" "));
   tag.className = "tag";
   return [name, ...(tag.textContent ? [tag] : [])];
 }

@@ -9,6 +9,7 @@ export class Entries {
     Object.assign(this, { root, changed, items: [] });
     this.field = root.dataset.field;
     this.ordered = "ordered" in root.dataset;
+    this.kind = $(".combobox", root).dataset.kind;
     this.box = $("ol", root);
     this.none = $(".check input", root);
     this.combobox = new Combobox($(".combobox", root), (entry) => this.add(entry));
@@ -77,7 +78,7 @@ export class Entries {
     const name = nameOf(item);
     put(row, ".name", name);
     if (this.ordered) put(row, ".place", place + 1);
-    const tags = tagsOf(item).map((text) => Object.assign(make("span", text), { className: "tag" }));
+    const tags = tagsOf(item, this.kind).map((text) => Object.assign(make("span", text), { className: "tag" }));
     if (this.ordered && place === 0) tags.unshift(copy("principal"));
     $(".tags", row).append(...tags);
     const tools = { up: () => this.#move(place, -1), down: () => this.#move(place, 1), remove: () => this.#remove(place) };

@@ -1,5 +1,6 @@
 // What a decision needs beside the choice: another drug, a reason, or only a confirmation.
 
+import { alertElement } from "./alerts.js";
 import { Combobox, nameOf } from "./combobox.js";
 import { $, $$, put, show } from "./dom.js";
 import { known, say } from "./words.js";
@@ -34,7 +35,17 @@ export class Panel {
     show($(".needed", this.element), critical);
     this.#complain(problem ? say(`problem_${problem}`) : "");
     show(this.element);
+    show($(".fired", this.element), false);
     if (problem) this.reason.focus();
+    if (problem && kind === "edit") this.#tellWhatFires();
+  }
+
+  /** An edit is not on the list yet, so no row shows what is critical about it. */
+  async #tellWhatFires() {
+    const alerts = await this.row.criticalOf(this.drug.text);
+    const box = $(".fired", this.element);
+    box.replaceChildren(...alerts.map((alert) => alertElement(alert)));
+    show(box, alerts.length > 0);
   }
 
   close() {
@@ -54,6 +65,8 @@ export class Panel {
 
   #submit() {
     if (this.kind === "edit" && !this.drug.text) return this.#complain(say("drug_missing"), this.drug.input);
+    if (this.kind === "edit" && this.row.isListed(this.drug.text))
+      return this.#complain(say("already", { name: this.drug.text }), this.drug.input);
     if (this.needsReason && !this.reason.value) return this.#complain(say("reason_missing"), this.reason);
     this.#complain("");
     return this.row.save(this.decision);

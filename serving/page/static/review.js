@@ -41,6 +41,7 @@ export class Review {
     showScreening(draft, this.rows, this.paper);
     show($("#empty"), draft.drugs.length === 0);
     show($("#drugs"), draft.drugs.length > 0);
+    show($("#drugs caption"), !this.locked);
     const tag = $("#review .state-tag");
     tag.textContent = say(`state_${draft.state}`);
     tag.dataset.state = draft.state;
@@ -105,7 +106,7 @@ export class Review {
     put(document, "#count", final ? say("final") : say("decided", { n: done, m: all }));
     Object.assign($("#bar progress"), { max: Math.max(all, 1), value: done });
     show($("#bar progress"), !final);
-    show($("#finalise"), !final);
+    show($("#finalise"), !this.locked);
     $("#finalise").disabled = this.locked || done < all || all === 0;
   }
 

@@ -3,6 +3,7 @@
 import { $, $$, copy, make, put, show } from "./dom.js";
 import { alertElement } from "./alerts.js";
 import { Panel } from "./panel.js";
+import { criticalOf, standing } from "./screening.js";
 import { list, named, number, percent, say } from "./words.js";
 
 /** Return a decision in words. */
@@ -62,6 +63,16 @@ export class Row {
     return this.#save(decision);
   }
 
+  /** Whether another row stands for this drug already. */
+  isListed(drug) {
+    return standing(this.review.draft, this.item).some((other) => other.toLowerCase() === drug.toLowerCase());
+  }
+
+  /** Return what would be critical about another drug in this one's place. */
+  criticalOf(drug) {
+    return criticalOf(this.review.draft, this.item, drug);
+  }
+
   /** Forget what was chosen but not saved. */
   reset() {
     this.panel.close();
@@ -115,6 +126,7 @@ export class Row {
     show($(".drafted .label", this.element), edited);
     put(this.element, ".changed .name", edited ? review.edited_drug : "");
     show($(".codes", this.element), !edited); // they are the original's
+    for (const note of $$(".of-drafted", this.element)) show(note, edited);
   }
 
   #describe() {
@@ -141,7 +153,11 @@ export class Row {
 
   #describeEvidence() {
     const { evidence } = this.item;
-    if (!evidence) return put(this.element, ".evidence .count", say("evidence_none"));
+    if (!evidence) {
+      const inWords = this.review.draft.facts?.diagnoses[0]?.text;
+      put(this.element, ".evidence .category", inWords ? say("evidence_needs_code") : "");
+      return put(this.element, ".evidence .count", say("evidence_none"));
+    }
     const { ordered, admissions, category } = evidence;
     const hidden = ordered === null || ordered === undefined;
     const key = hidden ? "evidence_hidden" : "evidence";

@@ -1,8 +1,11 @@
 // What the rules said of the list as it reads now, above and in it; and below it, what they could not see.
 
 import { alertElement, inWords } from "./alerts.js";
+import { post } from "./api.js";
 import { $, $$, make, put, show } from "./dom.js";
 import { known, list, named, say } from "./words.js";
+
+const SCREENED = ["current_drugs", "allergies", "age", "sex", "pregnant", "lactating", "creatinine_mg_dl", "egfr", "potassium_mmol_l"];
 
 /** Return a draft's alerts of a tier. */
 export const alertsOf = (draft, tier) => (draft.screening?.alerts ?? []).filter((alert) => alert.tier === tier);
@@ -22,6 +25,23 @@ export function showScreening(draft, rows, paper) {
   );
   showGaps(screening);
   showNotes(draft, rows, paper);
+}
+
+/** Return the drugs that are not rejected, as edited, of all rows but one. */
+export const standing = ({ drugs }, { item_id: but }) =>
+  drugs
+    .filter((item) => item.item_id !== but && item.review?.decision !== "reject")
+    .map(({ drug, review }) => review?.edited_drug ?? drug);
+
+/** Ask the rules what is critical about a drug in another's place; nothing, where the facts are not kept. */
+export async function criticalOf(draft, item, drug) {
+  const { facts } = draft;
+  if (!facts) return [];
+  const known = Object.fromEntries(SCREENED.filter((name) => facts[name] !== undefined).map((name) => [name, facts[name]]));
+  const diagnoses = facts.diagnoses.map(({ title, ...diagnosis }) => diagnosis);
+  const body = { ...known, diagnoses, drugs: [...standing(draft, item), drug] };
+  const { alerts } = await post("/v1/screen", body).catch(() => ({ alerts: [] }));
+  return alerts.filter((alert) => alert.tier === "critical" && alert.drugs.includes(drug));
 }
 
 const rowsOf = (alert, rows) => alert.items.map((id) => rows.get(id)).filter(Boolean);

@@ -20,6 +20,7 @@ export async function wait(address, draft) {
   const clock = setInterval(() => tell(draft), 1000);
   let said = "";
   for (let delay = FIRST_MS; isWaiting(draft); delay = Math.min(delay * 1.5, LONGEST_MS)) {
+    if (draft.position === 1 && delay === LONGEST_MS) draft.loading = await isLoading(draft);
     const state = tell(draft);
     if (state !== said) announce((said = state));
     await pause(delay);
@@ -30,8 +31,15 @@ export async function wait(address, draft) {
   return draft;
 }
 
-function tell({ state, position, created_at: made }) {
-  const words = state === "queued" ? say("queued", { n: Math.max(0, (position ?? 1) - 1) }) : say("running");
+/** Whether the draft waits for its model, and for no other draft. */
+async function isLoading({ facts }) {
+  const { models } = await get("/v1/models").catch(() => ({ models: [] }));
+  return models.some(({ name, state, default: preferred }) => state === "loading" && (facts?.model ? facts.model === name : preferred));
+}
+
+function tell({ state, position, loading, created_at: made }) {
+  const queued = loading ? say("loading_model") : say("queued", { n: Math.max(0, (position ?? 1) - 1) });
+  const words = state === "queued" ? queued : say("running");
   put($("#waiting"), ".what", words);
   const seconds = Math.max(0, Math.round((Date.now() - new Date(made)) / 1000));
   put($("#waiting"), ".seconds", say("seconds", { n: seconds }));

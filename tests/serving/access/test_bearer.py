@@ -12,6 +12,8 @@ from serving.access.principal import Role
 
 IDP = "https://login.example.org"
 NOW = int(time.time())
+"""When this file was read: minutes before its tests run, in a run of all of them."""
+LATER = NOW + 86_400
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +74,8 @@ REFUSED: dict[str, dict[str, Any]] = {
     "audiences without ours": {"aud": ["a", "b"]},
     "no audience": {"aud": None},
     "expired": {"exp": NOW - 60},
-    "not yet": {"nbf": NOW + 60},
-    "from the future": {"iat": NOW + 60},
+    "not yet": {"nbf": LATER},
+    "from the future": {"iat": LATER},
     "no expiry": {"exp": None},
     "no start": {"iat": None},
     "no subject": {"sub": None},

@@ -61,6 +61,8 @@ def test_discovery_has_an_audience_of_its_own(client, ehr):
 
 
 NOW = int(time.time())
+"""When this file was read: minutes before its tests run, in a run of all of them."""
+LATER = NOW + 86_400
 CLAIMS: dict[str, dict[str, Any]] = {
     "no audience": {"aud": None},
     "another service": {"aud": "https://rx.example.org/cds-services/rx-draft-patient-view"},
@@ -73,8 +75,8 @@ CLAIMS: dict[str, dict[str, Any]] = {
     "expired": {"exp": NOW - 60, "iat": NOW - 300},
     "holds for months": {"exp": NOW + 10_000_000},
     "of last year": {"iat": NOW - 31_536_000},
-    "from the future": {"iat": NOW + 300, "exp": NOW + 400},
-    "not yet": {"nbf": NOW + 300},
+    "from the future": {"iat": LATER, "exp": LATER + 100},
+    "not yet": {"nbf": LATER},
     "no start": {"iat": None},
     "a word as time": {"exp": "soon"},
     "endless": {"exp": float("inf")},
@@ -100,8 +102,7 @@ def signed(ehr, claims: dict[str, Any]) -> str:
     try:
         return ehr.token(claims)
     except (TypeError, ValueError, OverflowError):
-        usual = {"iat": NOW, "exp": NOW + 300, "jti": uuid.uuid4().hex, "iss": EHR, **claims}
-        held = {name: value for name, value in usual.items() if value is not None}
+        held = {name: value for name, value in (claims_now() | claims).items() if value is not None}
         return jwt.PyJWS().encode(json.dumps(held).encode(), ehr.ec, "ES384", {"kid": "ec"})
 
 
@@ -163,7 +164,7 @@ def test_a_token_holds_once_for_all_processes(client, ehr, store):
     assert call(client, token).status_code == 200
     assert_refused(call(client, token))
     used_elsewhere = ehr.token({"aud": AUDIENCE, "jti": "j1"})
-    assert Cds(store).use_jti(EHR, "j1", datetime.fromtimestamp(NOW + 600, UTC))
+    assert Cds(store).use_jti(EHR, "j1", datetime.fromtimestamp(LATER, UTC))
     assert_refused(call(client, used_elsewhere))
 
 
@@ -213,7 +214,8 @@ def assert_refused(answer: Any) -> None:
 
 
 def claims_now() -> dict[str, Any]:
-    return {"iss": EHR, "aud": AUDIENCE, "iat": NOW, "exp": NOW + 300, "jti": uuid.uuid4().hex}
+    now = int(time.time())
+    return {"iss": EHR, "aud": AUDIENCE, "iat": now, "exp": now + 300, "jti": uuid.uuid4().hex}
 
 
 def coded(content: dict[str, Any]) -> str:

@@ -22,8 +22,6 @@ from tests.serving.cds.ehr import ISSUER, KID, Ehr, make_key, order, orders
 from tests.serving.cds.fhir_server import FhirServer, patient_record, served
 from tests.serving.cds.hospital import drafted, wait_ready
 
-CHROMIUM = Path("/usr/bin/chromium")
-
 
 @dataclass(frozen=True, slots=True)
 class Site:
@@ -46,24 +44,9 @@ def site(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             f'public_url = "{url}"\ncors_origins = ["{fhir_url}"]\ndrain_grace_seconds = 0\n'
             f'[[cds_clients]]\nissuer = "{ISSUER}"\njwks_file = "{jwks}"\n'
         )
-        command = [
-            sys.executable,
-            "-m",
-            "rxdraft",
-            "serve",
-            "--model",
-            "baseline:popularity",
-            "--data",
-            str(tiny_cohort),
-        ]
-        command += [
-            "--port",
-            url.rpartition(":")[2],
-            "--settings",
-            str(settings),
-            "--store",
-            str(folder / "rx.sqlite3"),
-        ]
+        model, port = ("--model", "baseline:popularity", "--data", str(tiny_cohort)), url.rpartition(":")[2]
+        kept = ("--settings", str(settings), "--store", str(folder / "rx.sqlite3"))
+        command = [sys.executable, "-m", "rxdraft", "serve", *model, "--port", port, *kept]
         log = folder / "log"
         with log.open("wb") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment(folder))
@@ -128,32 +111,27 @@ def test_the_link_of_a_card_leads_to_a_page_that_asks_who_one_is(site: Site) -> 
     assert "/sign-in" in str(page.url)
 
 
-def test_a_browser_from_a_listed_origin_does_all_of_it(site: Site) -> None:
-    done = in_browser(site, site.fhir_url)
+def test_a_browser_from_a_listed_origin_does_all_of_it(site: Site, browser: Any) -> None:
+    done = in_browser(browser, site, site.fhir_url)
     assert done["services"] == 3
     assert done["created"] == 201
     assert done["feedback"] == {"status": 200, "body": {}}
     assert site.ehr.fhir.resources[-1]["intent"] == "proposal"
 
 
-def test_a_browser_from_another_origin_is_kept_out(site: Site) -> None:
+def test_a_browser_from_another_origin_is_kept_out(site: Site, browser: Any) -> None:
     with served(FhirServer([])) as elsewhere, pytest.raises(Exception, match="Failed to fetch"):
-        in_browser(site, elsewhere)
+        in_browser(browser, site, elsewhere)
 
 
-def in_browser(site: Site, origin: str) -> Any:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if not CHROMIUM.is_file():
-        pytest.skip(f"no browser at {CHROMIUM}")
+def in_browser(browser: Any, site: Site, origin: str) -> Any:
     known = jwt.algorithms.ECAlgorithm.to_jwk(site.ehr.key, as_dict=True)
     given = {"service": site.url, "fhir": site.fhir_url, "issuer": ISSUER, "kid": KID}
-    with playwright.sync_playwright() as run:
-        browser = run.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        page = browser.new_page()
+    script = (Path(__file__).parent / "browser_ehr.js").read_text("utf-8")
+    # a comment before the function would make it a statement
+    function = script[script.index("async (") :]
+    with browser.new_page() as page:
         page.goto(f"{origin}/metadata")
-        script = (Path(__file__).parent / "browser_ehr.js").read_text("utf-8")
-        # a comment before the function would make it a statement
-        function = script[script.index("async (") :]
         return page.evaluate(function, {**given, "privateKey": json.loads(json.dumps(known))})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,14 @@ def wait_for(client: TestClient, draft_id: str, *states: str) -> dict[str, Any]:
             return draft
         time.sleep(0.02)
     raise AssertionError(f"{draft['state']}, wanted one of {states}")
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        time.sleep(0.02)
+    raise AssertionError("it never came")
 
 
 # --- made and read --------------------------------------------------------------------------------------
@@ -219,6 +227,45 @@ def test_what_a_killed_worker_left_is_made_by_the_next(held, tmp_path):
         assert drafted(wait_for(client, "left", "ready")) == drafted(make(client))
 
 
+def test_drafts_whose_worker_died_are_made_one_after_the_other(held, tmp_path):
+    url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
+    store = open_store(url)
+    records, request = Drafts(store), DraftRequest.model_validate(BODY).model_dump(mode="json")
+    for draft_id in ("one", "two", "fresh"):
+        records.submit(NewDraft(draft_id, "dev", "api", request))
+    for draft in records.claim("killed", 0.01, 2):
+        records.begin(draft.draft_id, "killed")
+    before = held.asked
+    held.go_on.clear()
+    try:
+        with served(lambda: held, store_url=url) as client:
+            wait_for(client, "two", "running")
+            wait_until(lambda: held.asked == before + 2)  # "one", and beside it what accuses nobody
+            time.sleep(0.1)
+            assert (held.asked, records.get("two").attempts) == (before + 2, 1)
+            held.go_on.set()
+            for draft_id in ("one", "two", "fresh"):
+                wait_for(client, draft_id, "ready")
+    finally:
+        held.go_on.set()
+        store.close()
+
+
+def test_a_stopped_service_queues_again_what_it_had_begun(held, tmp_path):
+    url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
+    held.go_on.clear()
+    try:
+        with served(lambda: held, store_url=url) as client:
+            draft = make(client, Prefer="respond-async")
+            wait_for(client, draft["draft_id"], "running")
+    finally:
+        held.go_on.set()
+    store = open_store(url)
+    left = Drafts(store).get(draft["draft_id"])
+    assert (left.state, left.attempts) == ("queued", 0)
+    store.close()
+
+
 # --- whose ----------------------------------------------------------------------------------------------
 
 SOMEBODY_ELSE = Principal("key:other", "other", frozenset({Role.CLINICIAN}))
@@ -302,7 +349,7 @@ def test_a_key_is_freed_when_the_store_that_failed_is_back(client, monkeypatch):
     def fail(*args: Any, **kwargs: Any) -> None:
         raise StoreError("disk full")
 
-    keys = client.app.state.service.drafts._keys
+    keys = client.app.state.service.drafts._once.keys
     with monkeypatch.context() as broken:
         broken.setattr(records, "record", fail)
         broken.setattr(keys, "release", fail)

@@ -13,6 +13,7 @@ from etl.errors import ConfigError
 from serving.baselines.service import BaselineRecommender, load_baseline
 from serving.drafting.breaker import Breaker, EngineDownError
 from serving.drafting.engines import Engines, Loading, ModelNotReadyError, UnknownModelError
+from serving.operation import metrics
 from serving.recommendation import BusyError, LateError, NoReplyError, Recommendation
 from tests.serving.served import served
 
@@ -100,6 +101,28 @@ def test_an_engine_elsewhere_that_fails_often_is_left_alone_and_tried_again(base
     now, far.error = 10.0, None
     assert ask(engines).answer.drugs
     assert [engine.state for engine in engines.all()] == ["ready"]
+
+
+def test_the_metrics_tell_each_state_an_engine_comes_into(baseline):
+    def shown() -> set[str]:
+        lines = metrics.exposition()[0].decode().splitlines()
+        return {line for line in lines if line.startswith('rxdraft_engine{model="told"') and line.endswith(" 1.0")}
+
+    now, far = 0.0, Elsewhere(baseline)
+    engines = Engines(
+        [Loading(("told",), lambda: seen.append(shown()) or [far])], breaker=lambda: Breaker(1, 10, clock=lambda: now)
+    )
+    seen: list[set[str]] = []
+    engines.load()
+    seen.append(shown())
+    far.error = NoReplyError("no answer")
+    with pytest.raises(EngineDownError):
+        ask(engines)
+    seen.append(shown())
+    now, far.error = 10.0, None
+    ask(engines)
+    states = ("loading", "ready", "open", "ready")
+    assert [*seen, shown()] == [{f'rxdraft_engine{{model="told",state="{state}"}} 1.0'} for state in states]
 
 
 def test_a_full_engine_is_no_failed_one(baseline):

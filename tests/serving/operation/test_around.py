@@ -63,6 +63,7 @@ def test_every_answer_has_the_headers_that_protect_it(client, path):
     assert headers["content-security-policy"] == CONTENT_SECURITY_POLICY
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
     assert headers["cache-control"] == ("max-age=60" if path == "/static" else "no-store")
     assert headers["strict-transport-security"]
     assert "server" not in headers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,26 +10,12 @@ import pytest
 
 from tests.serving.page.running import Running, running
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
-
 
 @pytest.fixture(scope="session")
 def service(tiny_cohort: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """A service with keys, whose model is a baseline of the tiny cohort."""
     with running(tiny_cohort, tmp_path_factory.mktemp("page")) as service:
         yield service
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no Chromium at {CHROMIUM}")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -11,13 +11,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.serving.page.conftest import CHROMIUM
+from tests.serving.conftest import CHROMIUM
 from tests.serving.page.running import Running, running
 from tests.serving.page.states import STATES
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images" / "page"
 LARGEST_BYTES = 60_000
-COLOURS = (128, 64, 48, 32)
+COLOURS = (128, 64, 48, 32, 24)
 TALLEST = 1080
 """Pixels; more of a long list is more of the same."""
 

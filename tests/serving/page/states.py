@@ -89,7 +89,7 @@ def review(page: Any, service: Running) -> None:
 def deciding(page: Any, service: Running) -> None:
     draft = service.critical_draft()
     draft = service.decide(draft, 0, "accept")
-    draft = service.decide(draft, 2, "edit", edited_drug="aspirin")
+    draft = service.decide(draft, 2, "edit", edited_drug="torsemide")
     draft = service.decide(draft, 3, "reject", reason_code="need-more-info", reason_text="no level yet")
     show(page, service, draft)
     page.check("#row-i2 input[value=accept]")

@@ -64,7 +64,7 @@ def test_templates_ask_only_for_words_that_exist() -> None:
 def test_every_word_is_used() -> None:
     """By its whole key, or by the beginning of a key whose end comes from the service."""
     text = "\n".join([*SCRIPTS.values(), *TEMPLATES.values(), (HERE / "cards.py").read_text("utf-8")])
-    begun = set(re.findall(r"""["'`]([\w.]+[._])(?:["']\s*[~,]|\$\{)""", text))
+    begun = set(re.findall(r"""["'`]([\w.]+[._])(?:["']\s*[~,]|\$?\{)""", text))
     quoted = set(re.findall(r"""["'`]([\w.-]+)["'`]""", text))
     unused = {
         key

@@ -149,6 +149,28 @@ def test_an_edit_keeps_the_original_beside_it_and_is_screened(visit: Visit, serv
     assert "opioid-benzodiazepine" in page.text_content("#row-i1 .alerts")
 
 
+def test_who_edits_to_a_critical_drug_reads_which_rule_fires_before_giving_a_reason(
+    visit: Visit, service: Running
+) -> None:
+    page, draft = visit(), service.draft(allergies=[{"substance": "penicillin"}])
+    show(page, service, draft)
+    page.check("#row-i1 input[value=edit]")
+    page.fill("#row-i1 [role=combobox]", draft["drugs"][1]["drug"])
+    page.keyboard.press("Escape")
+    page.click("#row-i1 button[type=submit]")
+    assert "Already listed" in page.inner_text("#row-i1 .error")
+    page.fill("#row-i1 [role=combobox]", "ampicillin")
+    page.keyboard.press("Escape")
+    page.click("#row-i1 button[type=submit]")
+    page.wait_for_selector("#row-i1 .fired:visible")
+    assert "allergy-penicillins" in page.inner_text("#row-i1 .fired")
+    page.select_option("#row-i1 select", "risk-benefit-ratio")
+    page.click("#row-i1 button[type=submit]")
+    page.wait_for_selector("#row-i1[data-decision=edit]")
+    assert "ampicillin" in page.text_content("#alerts .critical .where")
+    assert page.locator("#row-i1 .of-drafted:visible").count() == 2
+
+
 def test_a_critical_row_is_open_focused_and_not_decided_without_a_reason(visit: Visit, service: Running) -> None:
     page, draft = visit(), service.critical_draft()
     show(page, service, draft)
@@ -232,9 +254,11 @@ def test_who_may_only_read_gets_no_controls(visit: Visit, service: Running) -> N
     page.context.request.post(f"{service.address}/session", data={"key": service.evaluator})
     show(page, service, service.critical_draft())
     assert page.locator("#drugs :is(input, select):visible").count() == 0
-    assert page.is_disabled("#finalise")
+    assert not page.is_visible("#finalise")
+    assert not page.is_visible("#drugs caption")
     page.goto(service.address)
     assert page.url == f"{service.address}/drafts"
+    assert "Everybody's drafts" in page.inner_text("main")
 
 
 def test_a_link_from_an_ehr_finds_who_is_signed_in(browser: Any, service: Running) -> None:

@@ -21,8 +21,14 @@ def test_a_silent_screening_tells_what_it_did_not_look_at(screener: Screener) ->
 def test_alerts_are_counted_by_tier(screener: Screener) -> None:
     facts = Facts(allergies=(Allergy("penicillin"),), age=80, egfr=Lab(20, 1))
     found = screener.screen(["ampicillin", "metformin", "lorazepam"], facts)
-    assert found.summary.en.startswith("Alerts: 1 critical, 1 warning, 1 info. 3 of 3 drugs screened")
+    assert found.summary.en.startswith("Alerts: 1 critical, 1 warning, 1 note. 3 of 3 drugs screened")
     assert found.summary.ko.startswith("알림: 심각 1건, 경고 1건, 참고 1건. 약물 3개 중 3개 점검")
+
+
+def test_several_alerts_of_a_tier_are_told_as_several(screener: Screener) -> None:
+    facts = Facts(current_drugs=("warfarin",), allergies=(Allergy("penicillin"),), potassium_mmol_l=Lab(5.6, 1))
+    found = screener.screen(["ampicillin", "heparin", "potassium chloride"], facts)
+    assert found.summary.en.startswith("Alerts: 1 critical, 2 warnings. 3 of 3 drugs screened")
 
 
 def test_no_drugs_give_no_alert_and_still_a_sentence(screener: Screener) -> None:

@@ -58,6 +58,10 @@ def test_a_store_is_purged_exported_backed_up_and_restored(ward: Ward, tmp_path:
     assert "Mr Kim" not in Path(out).read_text()
     assert ": 4 events, head " in run(store, "backup", copy).stdout
     assert ": 4 events, head " in run(store, "restore", copy, "--store", again).stdout
-    purged = run(store, "purge", "--reasons-days", "0", "--store", again).stdout
+    assert "reasons                  0" in run(store, "purge", "--store", again).stdout
+    settings = tmp_path / "settings.toml"
+    settings.write_text(f'store = "{again}"\nkeep_reasons_days = 9\n')
+    assert "reasons                  0" in run(store, "purge", "--settings", str(settings)).stdout
+    purged = run(store, "purge", "--settings", str(settings), "--reasons-days", "0").stdout
     assert "reasons                  1" in purged
     assert run(audit, "verify", "--store", again).exit_code == 0

@@ -57,6 +57,14 @@ def test_a_full_disk_loses_nothing_and_is_left_behind_when_there_is_room_again(t
     assert verify(store).problems == ()
 
 
+def test_a_store_on_a_full_disk_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = open_store(f"sqlite:///{tmp_path / 'store.sqlite3'}")
+    store.check()
+    monkeypatch.setattr("serving.store.engine.LEAST_FREE_BYTES", 2**62)
+    with pytest.raises(StoreError, match="the disk is full; free space"):
+        store.check()
+
+
 def test_a_lock_that_is_not_let_go_is_told_and_reading_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(dialects, "BUSY_SECONDS", 0.3)
     store = open_store(f"sqlite:///{tmp_path / 'store.sqlite3'}")

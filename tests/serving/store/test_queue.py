@@ -40,11 +40,34 @@ def test_a_dead_workers_draft_is_taken_up_when_its_lease_has_run_out(ward: Ward)
 def test_a_draft_that_kills_its_workers_is_given_up(ward: Ward):
     draft_id = ward.drafts.submit(ward.new()).draft_id
     for attempt in range(MOST_ATTEMPTS):
-        assert ward.drafts.claim(f"w{attempt}", 60, 1)
+        [claimed] = ward.drafts.claim(f"w{attempt}", 60, 1)
+        assert claimed.attempts == attempt
+        ward.drafts.begin(draft_id, f"w{attempt}")
         ward.clock.pass_(seconds=61)
     assert ward.drafts.claim("last", 60, 1) == []
     given_up = ward.drafts.get(draft_id)
     assert (given_up.state, given_up.failure) == ("failed", "abandoned")
+
+
+def test_a_draft_that_was_claimed_and_not_begun_is_never_given_up(ward: Ward):
+    draft_id = ward.drafts.submit(ward.new()).draft_id
+    for kill in range(20):
+        [claimed] = ward.drafts.claim(f"w{kill}", 60, 8)
+        assert (claimed.draft_id, claimed.attempts) == (draft_id, 0)
+        ward.clock.pass_(seconds=61)
+
+
+def test_what_a_worker_gives_back_is_taken_up_at_once_and_is_held_against_nobody(ward: Ward):
+    draft_id = ward.drafts.submit(ward.new()).draft_id
+    ward.drafts.claim("stopped", 60, 1)
+    ward.drafts.begin(draft_id, "stopped")
+    ward.drafts.give_back([draft_id], "another")
+    assert ward.drafts.claim("next", 60, 1) == []
+    ward.drafts.give_back([draft_id], "stopped")
+    [claimed] = ward.drafts.claim("next", 60, 1)
+    assert (claimed.draft_id, claimed.attempts) == (draft_id, 0)
+    with pytest.raises(LeaseLostError):
+        ward.drafts.begin(draft_id, "stopped")
 
 
 def test_a_cancelled_draft_is_not_made_though_its_worker_ends_later(ward: Ward):

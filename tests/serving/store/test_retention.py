@@ -53,6 +53,15 @@ def test_a_purge_is_noted_and_takes_only_what_is_old(ward: Ward):
     assert (event.action, event.actor, event.facts["counts"]["drafts"]) == ("store.purged", "timer", 1)
 
 
+def test_what_has_no_age_stays_and_a_purge_that_removes_nothing_is_not_noted(ward: Ward):
+    draft = ward.review(ward.record(), reason_text="Mr Kim")
+    ward.clock.pass_(days=10_000)
+    assert sum(purge(ward.store, Ages(None, None, None)).values()) == 0
+    assert ward.drafts.get(draft.draft_id) == draft
+    assert ward.audit.events()[-1].action == "draft.reviewed"
+    assert purge(ward.store, Ages(None, timedelta(1), None))["reasons"] == 1
+
+
 def test_a_purged_draft_takes_no_review(ward: Ward):
     draft = ward.record()
     ward.clock.pass_(days=91)
