@@ -32,6 +32,7 @@ CODES: dict[str, tuple[int, str, str]] = {
     "draining": (503, "The service is about to stop", "transient"),
     "store_unavailable": (503, "The store cannot be reached", "transient"),
     "engine_unavailable": (503, "The model cannot be reached", "transient"),
+    "drafting_off": (503, "Drafting is switched off here", "transient"),
     "identity_unavailable": (503, "The identity provider cannot be reached", "transient"),
     "late": (504, "The draft was not done in time", "timeout"),
 }
@@ -63,6 +64,7 @@ BY_ERROR: dict[str, tuple[str, str | None]] = {
     "TooLongError": ("too_long", None),
     "EngineDownError": ("engine_unavailable", None),
     "ModelNotReadyError": ("not_ready", None),
+    "DraftingOffError": ("drafting_off", None),
     "SearchNotReadyError": ("not_ready", "The search is still being prepared"),
     "UnknownModelError": ("not_found", "No such model is served; GET /v1/models names them"),
     "RepeatedDrugError": ("invalid", "The list holds this drug already"),
@@ -78,6 +80,7 @@ RETRY_AFTER = {
     "draining": 5,
     "store_unavailable": 5,
     "engine_unavailable": 10,
+    "drafting_off": 3600,
     "identity_unavailable": 60,
 }
 """Seconds, where a code has a usual wait."""

@@ -44,6 +44,8 @@ class Settings(Part):
     session_hours: float = Field(12, gt=0, le=24)
     """After signing in; then one signs in again."""
 
+    drafting: bool = True
+    """Off, no draft is made or queued; drafts that are there, reviews, screening and search go on."""
     drafts_per_minute: int = Field(30, ge=1)
     """Of one principal, over all processes."""
     calls_per_minute: int = Field(600, ge=1)

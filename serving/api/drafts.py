@@ -32,7 +32,8 @@ _CHANGES = (*_KEYS, "not_found", "version_conflict", "finalised", "draft_not_rea
 def router() -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/drafts", tags=["drafts"], dependencies=[EACH_ONCE])
-    made = problems(*_KEYS, "not_found", "too_long", "busy", "not_ready", "draining", "engine_unavailable", "late")
+    without = ("busy", "not_ready", "draining", "engine_unavailable", "drafting_off", "late")
+    made = problems(*_KEYS, "not_found", "too_long", *without)
     queued: dict[int | str, dict[str, Any]] = {202: {"model": Draft, "description": "Queued; see Location."}}
     routes.post("", summary="Draft a list for one admission", response_model=Draft, responses=made | queued)(create)
     routes.get("", summary="One's own drafts, the newest first", responses=problems())(read_all)

@@ -44,6 +44,10 @@ class GoneError(RxdraftError):
     """The client has gone; nothing was recorded."""
 
 
+class DraftingOffError(RxdraftError):
+    """The settings say that no drafts are made here."""
+
+
 class DraftService:
     """One for a process.
 
@@ -84,8 +88,9 @@ class DraftService:
         Raises:
             KeyReusedError, KeyRunningError: the key is another request's, or its request runs.
             BusyError, LateError, TooLongError, EngineDownError, UnknownModelError, ModelNotReadyError: no list.
-            GoneError, StoreError.
+            GoneError, DraftingOffError, StoreError.
         """
+        self._refuse_if_off()
 
         async def work(key: IdempotencyKey | None) -> StoredDraft:
             content = await self._in_time(lambda: self.draft(request), gone)
@@ -109,6 +114,7 @@ class DraftService:
         patient_ref: str | None = None,
     ) -> Draft:
         """Queue a draft and return it; arguments and errors as of `make`."""
+        self._refuse_if_off()
         self._engines.find(request.model)
 
         async def work(key: IdempotencyKey | None) -> StoredDraft:
@@ -121,6 +127,10 @@ class DraftService:
 
         called = key_of(principal.id, key, "POST /v1/drafts async", request)
         return await self._placed(await self._once.do(called, work, self._stored))
+
+    def _refuse_if_off(self) -> None:
+        if not self._settings.drafting:
+            raise DraftingOffError("the setting `drafting` is off")
 
     async def draft(self, request: DraftRequest, *, patiently: bool = False) -> Content:
         """Draft a list and screen it; nothing is recorded. Errors as of `make`.

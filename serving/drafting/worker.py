@@ -55,7 +55,7 @@ class Worker:
                     async with asyncio.timeout(LOOK_SECONDS):
                         await self._new.wait()
                 self._new.clear()
-                if self._engines.ready and not self._drain.draining:
+                if self._engines.ready and self._settings.drafting and not self._drain.draining:
                     await self._take()
         finally:
             renewing.cancel()

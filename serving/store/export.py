@@ -22,11 +22,11 @@ from serving.store.schema import drafts, screening_hits
 _BLOCK = 500
 
 COLUMNS = (
-    *("draft_id", "state", "source", "owner", "created_at", "version", "model", "rules"),
+    *("draft_id", "state", "source", "owner", "created_at", "version", "model", "adapter_sha256", "rules"),
     *("item_id", "rank", "drug", "probability", "rule_ids"),
     *("decision", "edited_drug", "reason_code", "reason_text", "reviewer", "reviewed_at"),
 )
-"""What a row tells, in this order; reason_text only where it is asked for."""
+"""What a row tells, in this order; reason_text only where it is asked for, adapter_sha256 null for a baseline."""
 
 _NOT_TEXT = {"version": "Int64", "rank": "Int64", "probability": "Float64", "rule_ids": "List"}
 """Columns of another Parquet type than a string, by polars' names."""
@@ -89,6 +89,7 @@ def _of(draft: StoredDraft, fired: dict[str, list[str]], free_text: bool) -> Ite
             "created_at": draft.created_at.isoformat(),
             "version": draft.version,
             "model": versions.get("model"),
+            "adapter_sha256": versions.get("adapter_sha256"),
             "rules": versions.get("rules"),
             "item_id": item["item_id"],
             "rank": item.get("rank"),

@@ -7,6 +7,7 @@ import { say } from "./words.js";
 
 const FIRST_MS = 250;
 const LONGEST_MS = 2000;
+const PATIENT_MS = 1000; // a wait that is longer is worth a reason
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 export const isWaiting = (draft) => draft.state === "queued" || draft.state === "running";
@@ -20,7 +21,7 @@ export async function wait(address, draft) {
   const clock = setInterval(() => tell(draft), 1000);
   let said = "";
   for (let delay = FIRST_MS; isWaiting(draft); delay = Math.min(delay * 1.5, LONGEST_MS)) {
-    if (draft.position === 1 && delay === LONGEST_MS) draft.loading = await isLoading(draft);
+    if (draft.position === 1 && delay > PATIENT_MS) draft.loading = await isLoading(draft);
     const state = tell(draft);
     if (state !== said) announce((said = state));
     await pause(delay);

@@ -449,3 +449,20 @@ def test_an_export_is_the_draft_and_runs_no_formula(client):
     assert "'=cmd()|x" in table.text
     bundle = client.get(place, params={"format": "fhir"}).json()
     assert bundle == {**client.get(f"/v1/drafts/{draft['draft_id']}/fhir").json(), "timestamp": bundle["timestamp"]}
+
+
+# --- switched off ---------------------------------------------------------------------------------------
+
+
+def test_switched_off_nothing_is_drafted_and_all_else_goes_on(held, tmp_path):
+    url = f"sqlite:///{tmp_path / 'store.sqlite3'}"
+    with served(lambda: held, store_url=url) as on:
+        earlier = make(on)
+    asked = held.asked
+    with served(lambda: held, store_url=url, drafting=False) as off:
+        for headers in ({}, {"Prefer": "respond-async"}):
+            answer = off.post("/v1/drafts", json=BODY, headers=headers)
+            assert (answer.status_code, answer.json()["code"]) == (503, "drafting_off")
+        assert decide(off, earlier, decision="accept").status_code == 200
+        assert off.post("/v1/screen", json={"drugs": ["warfarin", "heparin"]}).json()["alerts"]
+    assert held.asked == asked

@@ -149,7 +149,7 @@ def test_who_opened_exported_and_decided_stands_in_the_trail_and_nothing_of_the_
         ("draft.reviewed", "clinician"),
         ("draft.finalised", "clinician"),
     ]
-    assert events[0].facts["versions"] == {"model": "m1", "rules": "2026.11.0"}
+    assert events[0].facts["versions"] == {"model": "m1", "adapter_sha256": "a1", "rules": "2026.11.0"}
     told = repr(events)
     assert not [word for word in ("furosemide", "torasemide", "Mr Kim", "I50", "secret-ref") if word in told]
 

@@ -42,6 +42,7 @@ def test_a_row_tells_what_was_drafted_and_what_became_of_it(reviewed: Ward, tmp_
         "created_at": "2026-11-21T12:00:00+00:00",
         "version": 4,
         "model": "m1",
+        "adapter_sha256": "a1",
         "rules": "2026.11.0",
         "item_id": "i1",
         "rank": 1,
