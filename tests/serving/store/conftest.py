@@ -63,7 +63,11 @@ def content(screened: int = 0) -> dict[str, Any]:
     """Return a draft as it is answered."""
     drugs = [{"item_id": "i1", "rank": 1, "drug": "furosemide", "probability": 0.83}]
     drugs.append({"item_id": "i2", "rank": 2, "drug": "µ-opioid", "probability": 0.5})
-    return {"drugs": drugs, "versions": {"model": "m1", "adapter_sha256": "a1", "rules": "2026.11.0"}, "screened": screened}
+    return {
+        "drugs": drugs,
+        "versions": {"model": "m1", "adapter_sha256": "a1", "rules": "2026.11.0"},
+        "screened": screened,
+    }
 
 
 @pytest.fixture
