@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -221,7 +221,7 @@ def test_a_diagnosis_of_nothing_to_be_seen_is_none(text: str) -> None:
     assert read({"diagnoses": [{"text": f"{text}x{text}"}]}) is not None
 
 
-@settings(max_examples=4)
+@settings(max_examples=4, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(bodies=st.lists(requests.map(read).filter(bool), min_size=2, max_size=3))
 def test_recommend_gives_any_admission_a_list_whoever_is_beside_it(asked: Asked, bodies: list[DraftRequest]) -> None:
     admissions = [body.to_admission(asked.recommender.vocabulary) for body in bodies]

@@ -18,6 +18,8 @@ def test_no_address_holds_what_a_reader_typed(visit: Callable[..., Any], service
     page.on("request", lambda sent: asked.append(sent.url))
     page.on("framenavigated", lambda frame: asked.append(frame.url))
     new_draft(page, service)
+    with page.expect_request("**/v1/icd"):  # the search waits for a pause in the typing
+        page.fill("#diagnoses-input", WORDS[1])
     choose(page, "diagnoses", f"{WORDS[1]} of {WORDS[0]}")
     choose(page, "current_drugs", WORDS[2])
     page.fill("#age", "71")
